@@ -1,0 +1,1 @@
+"""Measuring: timing, machine fingerprint, baselines, sweeps, roofline."""
