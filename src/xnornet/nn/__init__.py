@@ -1,0 +1,18 @@
+"""The networks: the maths of binarization, layers, models, training."""
+
+from xnornet.nn.binarize import scaled_sign, sign_ste, update_binary_grad_weight
+from xnornet.nn.layers import XnorConv2d, XnorLinear, binary_layers, count_parameters
+from xnornet.nn.models import LeNet5, ResNet18, build_model
+
+__all__ = [
+    "LeNet5",
+    "ResNet18",
+    "XnorConv2d",
+    "XnorLinear",
+    "binary_layers",
+    "build_model",
+    "count_parameters",
+    "scaled_sign",
+    "sign_ste",
+    "update_binary_grad_weight",
+]

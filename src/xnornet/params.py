@@ -1,0 +1,208 @@
+"""params.yaml as frozen, checked objects: an unknown or ill-typed key is an error that names it.
+
+There are no defaults here: params.yaml has every number, once.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+
+Dataset = Literal["mnist", "cifar10", "digits", "shapes"]
+Variant = Literal["float", "xnor"]
+Gradient = Literal["corrected", "paper", "detached"]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+UnitFloat = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ParamsError(ValueError):
+    """params.yaml cannot be read, or holds a key or a value that no stage understands."""
+
+
+class Section(BaseModel):
+    """A block of params.yaml: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Runtime(Section):
+    """Where training runs, and its seed."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: NonNegativeInt
+    seed: NonNegativeInt
+
+
+class Data(Section):
+    """Size of the sets. `train` and `test` only where the set is not handed out divided (shapes: both, digits: test)."""
+
+    seed: NonNegativeInt
+    validation: PositiveInt
+    train: PositiveInt | None = None
+    test: PositiveInt | None = None
+
+
+class LeNet5(Section):
+    """LeNet-5 has one size."""
+
+    name: Literal["lenet5"]
+
+
+class ResNet18(Section):
+    """ResNet-18 for 32x32 images: channels of the first stage, and what a shortcut spans."""
+
+    name: Literal["resnet18"]
+    width: PositiveInt
+    shortcut: Literal["block", "conv"]
+
+
+class Augment(Section):
+    """Random changes of the training images: mirror, pixels of padding to crop from, degrees, zoom."""
+
+    flip: bool
+    crop: NonNegativeInt
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    scale: UnitFloat
+
+
+class Training(Section):
+    """What both variants of a data set share."""
+
+    batch_size: PositiveInt
+    label_smoothing: UnitFloat
+    precision: Literal["float32", "bfloat16"]
+    channels_last: bool
+    compile: bool
+    augment: Augment
+
+
+class Optimization(Section):
+    """Length, optimizer and schedule of one training."""
+
+    epochs: PositiveInt
+    optimizer: Literal["sgd", "adam", "adamw"]
+    learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+    momentum: UnitFloat
+    weight_decay: NonNegativeFloat
+    schedule: Literal["cosine", "linear", "constant"]
+    warmup_epochs: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> "Optimization":
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
+        return self
+
+
+class Xnor(Optimization):
+    """The same for an XNOR network, and how it is binarized."""
+
+    gradient: Gradient
+    input_scaling: bool
+    centre: bool
+    clamp: bool
+
+
+class DatasetParams(Section):
+    """Everything about one data set and the two networks trained on it."""
+
+    data: Data
+    model: Annotated[LeNet5 | ResNet18, Field(discriminator="name")]
+    training: Training
+    float: Optimization
+    xnor: Xnor
+
+    def variant(self, name: Variant) -> Optimization:
+        """The optimization of one variant (an `Xnor` for "xnor")."""
+        return self.xnor if name == "xnor" else self.float
+
+
+class Bench(Section):
+    """Timing of whole networks; 0 threads means every core."""
+
+    batches: Annotated[list[PositiveInt], Field(min_length=1)]
+    threads: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    repeats: Annotated[int, Field(ge=3)]
+    peers: bool
+
+
+class Sweep(Section):
+    """The values that each sweep of a binary layer's shape visits."""
+
+    seconds_per_point: PositiveFloat
+    input_channels: Annotated[list[PositiveInt], Field(min_length=1)]
+    output_channels: Annotated[list[PositiveInt], Field(min_length=1)]
+    filter_size: Annotated[list[PositiveInt], Field(min_length=1)]
+    image_size: Annotated[list[PositiveInt], Field(min_length=1)]
+    batch: Annotated[list[PositiveInt], Field(min_length=1)]
+    threads: Annotated[list[PositiveInt], Field(min_length=1)]
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    datasets: Annotated[list[Dataset], Field(min_length=1)]
+    variants: Annotated[list[Variant], Field(min_length=1)]
+    runtime: Runtime
+    mnist: DatasetParams
+    cifar10: DatasetParams
+    digits: DatasetParams
+    shapes: DatasetParams
+    bench: Bench
+    sweep: Sweep
+
+    def dataset(self, name: str) -> DatasetParams:
+        """The block of one data set; ParamsError, naming the known ones, if there is none of that name."""
+        return getattr(self, known("data set", name, Dataset))
+
+
+def known(kind: str, name: str, choices: Any) -> Any:
+    """Return `name` if it is one of the Literal `choices`; else a ParamsError that lists them."""
+    if name not in choices.__args__:
+        raise ParamsError(f"unknown {kind} {name!r}: choose from {', '.join(choices.__args__)}")
+    return name
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as DVC reads it: 1e-3 is a number (YAML 1.2), and a key given twice is an error, not the last one wins."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def load(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml; ParamsError names every wrong key with its value."""
+    try:
+        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ParamsError(f"{path} not found: run from the repository's root") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        raise ParamsError("\n".join(_describe(str(path), problem) for problem in error.errors())) from None
+
+
+def _describe(path: str, problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"] if part not in ("lenet5", "resnet18"))
+    if problem["type"] == "extra_forbidden":
+        return f"{path}: {key}: unknown parameter"
+    if problem["type"] == "missing":
+        return f"{path}: {key}: missing"
+    seen = problem["input"]
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{path}: {key}: {message}" + (f" (it is {seen!r})" if isinstance(seen, str | int | float) else "")
