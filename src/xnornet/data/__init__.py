@@ -1,0 +1,33 @@
+"""The data sets: fetched, verified, and prepared as one file each."""
+
+from pathlib import Path
+
+from xnornet.data import offline, sources
+from xnornet.data.prepared import DataError, Images, Prepared
+from xnornet.params import Data, ParamsError
+
+__all__ = ["DataError", "Images", "Prepared", "prepare"]
+
+
+def prepare(name: str, params: Data, downloads: str | Path = "data/downloads") -> Prepared:
+    """Get the data set `name` (mnist, cifar10, digits, shapes) and bring it into prepared form.
+
+    Archives land in `downloads`, unless XNORNET_DATA names a folder that has the data. DataError if the data cannot be
+    had or are not what they should be; ParamsError if `params` lacks a size that the set needs, or has one too many.
+    """
+    sizes = {"train": params.train, "test": params.test}
+    wanted = {"mnist": [], "cifar10": [], "digits": ["test"], "shapes": ["train", "test"]}[name]
+    for key, value in sizes.items():
+        if (value is not None) != (key in wanted):
+            raise ParamsError(f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set has its own size'}")
+    match name:
+        case "mnist":
+            return sources.mnist(Path(downloads))
+        case "cifar10":
+            return sources.cifar10(Path(downloads))
+        case "digits":
+            assert params.test is not None
+            return offline.digits(test=params.test, seed=params.seed)
+        case _:
+            assert params.train is not None and params.test is not None
+            return offline.shapes(train=params.train, test=params.test, seed=params.seed)

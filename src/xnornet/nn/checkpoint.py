@@ -1,0 +1,82 @@
+"""Checkpoints: training that is killed at any moment goes on from its last epoch.
+
+They lie outside of DVC's outputs, since DVC removes those before it runs a stage.
+"""
+
+import hashlib
+import json
+import os
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xnornet.files import atomic
+
+PACKAGE = Path(__file__).parents[1]
+CODE = (PACKAGE / "nn", PACKAGE / "data", PACKAGE / "params.py")
+KEPT = 2
+OVERHEAD = 0.02  # checkpoints may take this share of the training time
+
+
+def key(*parts: Any) -> str:
+    """Name of everything that decides the outcome: the code, torch's version, and `parts` (parameters, data), as JSON."""
+    digest = hashlib.sha256(torch.__version__.encode())
+    for root in CODE:
+        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
+            digest.update(path.read_bytes())
+    digest.update(json.dumps(parts, sort_keys=True).encode())
+    return digest.hexdigest()[:16]
+
+
+class Checkpoints:
+    """The checkpoints of one training, `folder/<key>-<epoch>.pt`; those of other keys are removed at the first save."""
+
+    def __init__(self, folder: str | Path, key: str) -> None:
+        self.folder = Path(folder)
+        self.key = key
+        self._last_saved = time.monotonic()
+        self._cost = 0.0
+
+    def save(self, epoch: int, state: dict[str, Any], *, last: bool) -> None:
+        """Write the state after `epoch`, unless the one before is so fresh that writing would take over 2 % of the time."""
+        if not last and time.monotonic() - self._last_saved < self._cost / OVERHEAD:
+            return
+        start = time.monotonic()
+        with atomic(self._path(epoch)) as part:
+            torch.save(state, part)
+        kept = self._existing()[:KEPT]
+        for path in self.folder.glob("*.pt*"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
+        self._last_saved = time.monotonic()
+        self._cost = self._last_saved - start
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """The newest readable state, or None. A damaged one is set aside, with a warning, and the one before it used."""
+        for path in self._existing():
+            try:
+                # weights_only: tensors and plain values; nothing in the file is executed.
+                return torch.load(path, map_location=device, weights_only=True)
+            except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
+                damaged = path.with_suffix(".damaged")
+                path.replace(damaged)
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                print(f"checkpoint {path} is damaged ({reason}); set aside as {damaged.name}", file=sys.stderr)
+        return None
+
+    def clear(self) -> None:
+        """Remove all: the training's outputs are written."""
+        for path in self.folder.glob("*.pt*"):
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not os.listdir(self.folder):
+            self.folder.rmdir()
+
+    def _path(self, epoch: int) -> Path:
+        return self.folder / f"{self.key}-{epoch:05d}.pt"
+
+    def _existing(self) -> list[Path]:
+        return sorted(self.folder.glob(f"{self.key}-*.pt"), reverse=True)

@@ -1,0 +1,253 @@
+"""The training loop: one for every data set, network and variant."""
+
+import math
+import os
+import sys
+import time
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from xnornet.data import DataError, Images, Prepared
+from xnornet.nn.augment import augment
+from xnornet.nn.binarize import centre_, clamp_
+from xnornet.nn.checkpoint import Checkpoints
+from xnornet.nn.evaluate import predict
+from xnornet.nn.layers import binary_layers
+from xnornet.nn.models import build_model
+from xnornet.params import DatasetParams, Optimization, ParamsError, Runtime, Training, Variant, Xnor
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+@dataclass
+class Run:
+    """A training, finished or under way: the network, and what each epoch so far gave and took."""
+
+    model: nn.Module
+    curve: list[dict[str, float]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)  # of each epoch, validation left out
+    total_seconds: float = 0.0  # with validation, over all sittings
+
+
+def fit(
+    data: Prepared,
+    params: DatasetParams,
+    variant: Variant,
+    runtime: Runtime,
+    *,
+    checkpoints: Checkpoints | None = None,
+    title: str = "",
+) -> Run:
+    """Train one network on the training images, watched on the validation images; the test images are not looked at.
+
+    With `checkpoints`, goes on where an earlier, killed call stopped, to the same end. Errors, before any work:
+    ParamsError (device, batch size), DataError (split). TrainingError when the loss is no longer finite.
+    """
+    device = resolve_device(runtime.device)
+    set_threads(runtime.threads)
+    train, validation = data.split(params.data.validation, params.data.seed)
+    if params.training.batch_size > len(train):
+        raise ParamsError(
+            f"training.batch_size is {params.training.batch_size}, but there are {len(train)} training images"
+        )
+    torch.manual_seed(runtime.seed)
+    run = Run(make_network(data, params, variant, train).to(device))
+    loop = _Loop(run, params.training, params.variant(variant), len(train))
+    if checkpoints and (state := checkpoints.load(device)):
+        loop.restore(state)
+        print(f"{title}: going on after epoch {len(run.curve)}", file=sys.stderr)
+
+    images = torch.from_numpy(train.images).to(device)
+    labels = torch.from_numpy(train.labels).to(device).long()
+    epochs = params.variant(variant).epochs
+    done = len(run.curve)
+    with tqdm(
+        total=epochs * loop.steps, initial=done * loop.steps, desc=title, unit="batch", disable=None, mininterval=0.5
+    ) as bar:
+        for epoch in range(done, epochs):
+            start = time.perf_counter()
+            # A generator per epoch, so that nothing about it has to be restored.
+            generator = torch.Generator().manual_seed(runtime.seed * 1_000_003 + epoch)
+            row = {"epoch": epoch + 1, "learning_rate": loop.optimizer.param_groups[0]["lr"]}
+            row |= loop.epoch(epoch, images, labels, generator, bar)
+            run.seconds.append(time.perf_counter() - start)
+            row |= loop.validate(validation)
+            run.curve.append(row)
+            run.total_seconds += time.perf_counter() - start
+            bar.set_postfix_str(_postfix(row))
+            if bar.disable:
+                print(f"{title} epoch {epoch + 1}/{epochs}: {_postfix(row)}, {run.seconds[-1]:.1f} s", flush=True)
+            if checkpoints:
+                checkpoints.save(epoch + 1, loop.state(), last=epoch + 1 == epochs)
+    return run
+
+
+def make_network(data: Prepared, params: DatasetParams, variant: Variant, train: Images) -> nn.Module:
+    """The untrained network that `params` describe, with the training images' mean and deviation built in."""
+    options: dict[str, Any] = params.model.model_dump(exclude={"name"})
+    if variant == "xnor":
+        options |= {"gradient": params.xnor.gradient, "input_scaling": params.xnor.input_scaling}
+    _, height, width, channels = train.images.shape
+    model = build_model(params.model.name, variant, in_channels=channels, num_classes=len(data.classes), **options)
+    if (height, width) != (model.image_size, model.image_size):
+        raise DataError(f"{params.model.name} takes {model.image_size}x{model.image_size} images, not {height}x{width}")
+    model.normalize.mean.copy_(torch.from_numpy(train.images.mean(axis=(0, 1, 2)) / 255))
+    model.normalize.std.copy_(torch.from_numpy(train.images.std(axis=(0, 1, 2)) / 255))
+    return model
+
+
+def resolve_device(name: str) -> torch.device:
+    """The torch device of `auto`, `cpu`, `cuda` or `mps`; ParamsError if this machine does not have it."""
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(device for device, here in available.items() if here)
+    if not available[name]:
+        raise ParamsError(f"runtime.device: {name} asked for, but torch finds none here: choose auto or cpu")
+    return torch.device(name)
+
+
+def set_threads(threads: int) -> None:
+    """Let torch use so many CPU threads; 0 means every core that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(threads or usable)
+
+
+def make_optimizer(model: nn.Module, params: Optimization) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, Adam or AdamW; weight decay on weights only, not on BatchNorm and biases."""
+    decayed = [p for p in model.parameters() if p.dim() > 1]
+    others = [p for p in model.parameters() if p.dim() <= 1]
+    groups = [{"params": decayed, "weight_decay": params.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    fused = decayed[0].device.type in ("cpu", "cuda")  # one pass over the weights
+    if params.optimizer == "sgd":
+        nesterov = params.momentum > 0
+        return torch.optim.SGD(groups, params.learning_rate, params.momentum, nesterov=nesterov, fused=fused)
+    make = torch.optim.Adam if params.optimizer == "adam" else torch.optim.AdamW
+    return make(groups, params.learning_rate, betas=(params.momentum, 0.999), fused=fused)
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup: int, schedule: str) -> float:
+    """Factor on the learning rate in `step` of `steps`: linear warm-up to 1, then the schedule down towards 0."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = (step - warmup) / max(1, steps - warmup)
+    return {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[schedule]
+
+
+class _Loop:
+    """What one training keeps from step to step."""
+
+    def __init__(self, run: Run, training: Training, optimization: Optimization, images: int) -> None:
+        self.run = run
+        self.training = training
+        self.optimization = optimization
+        self.device = next(run.model.parameters()).device
+        self.steps = images // training.batch_size
+        if training.channels_last:
+            run.model.to(memory_format=torch.channels_last)
+        self.optimizer = make_optimizer(run.model, optimization)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer,
+            lambda step: learning_rate_factor(
+                step,
+                steps=optimization.epochs * self.steps,
+                warmup=round(optimization.warmup_epochs * self.steps),
+                schedule=optimization.schedule,
+            ),
+        )
+        self.forward = cast(nn.Module, torch.compile(run.model)) if training.compile else run.model
+        self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16")
+
+    def epoch(
+        self, epoch: int, images: Tensor, labels: Tensor, generator: torch.Generator, bar: "tqdm[Any]"
+    ) -> dict[str, float]:
+        """One pass over the training images in random order; the images that fill no batch are left out."""
+        self.run.model.train()
+        size = self.training.batch_size
+        order = torch.randperm(len(images), generator=generator).to(self.device)
+        losses = torch.zeros(self.steps, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        checked = time.perf_counter()
+        for step in range(self.steps):
+            chosen = order[step * size : (step + 1) * size]
+            logits, loss = self._step(augment(images[chosen], self.training.augment, generator), labels[chosen])
+            losses[step] = loss
+            correct += (logits.argmax(1) == labels[chosen]).sum()
+            # Reading a loss makes an accelerator wait: not in every step.
+            if time.perf_counter() - checked > 1:
+                self._check(losses[: step + 1], epoch)
+                bar.set_postfix_str(f"epoch {epoch + 1}/{self.optimization.epochs}, loss {loss.item():.4f}", refresh=False)
+                checked = time.perf_counter()
+            bar.update()
+        self._check(losses, epoch)
+        return {
+            "train_loss": losses.mean().item(),
+            "train_accuracy": 100 * correct.item() / (self.steps * size),
+        }
+
+    def _step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with self.autocast():
+            logits = self.forward(batch)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.training.label_smoothing)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        if isinstance(self.optimization, Xnor):
+            for weight in self.latent_weights:
+                if self.optimization.centre:
+                    centre_(weight)
+                if self.optimization.clamp:
+                    clamp_(weight)
+        return logits.detach(), loss.detach()
+
+    @staticmethod
+    def _check(losses: Tensor, epoch: int) -> None:
+        finite = losses.isfinite()
+        if not finite.all():
+            step = int((~finite).nonzero()[0])
+            raise TrainingError(
+                f"the loss became {losses[step].item()} in epoch {epoch + 1}, step {step + 1}: "
+                "lower the learning rate or lengthen the warm-up"
+            )
+
+    def validate(self, validation: Images) -> dict[str, float]:
+        labels = torch.from_numpy(validation.labels).to(self.device).long()
+        with self.autocast():
+            logits = predict(self.run.model, torch.from_numpy(validation.images).to(self.device))
+        return {
+            "validation_loss": F.cross_entropy(logits, labels).item(),
+            "validation_accuracy": 100 * (logits.argmax(1) == labels).sum().item() / len(labels),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the training depends on; tensors and plain values only."""
+        return {
+            "model": self.run.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": {"last_epoch": self.scheduler.last_epoch, "_last_lr": self.scheduler.get_last_lr()},
+            "curve": self.run.curve,
+            "seconds": self.run.seconds,
+            "total_seconds": self.run.total_seconds,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.run.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.__dict__.update(state["scheduler"])
+        self.run.curve, self.run.seconds = state["curve"], state["seconds"]
+        self.run.total_seconds = state["total_seconds"]
+
+
+def _postfix(row: dict[str, float]) -> str:
+    return f"loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.1f} %, validation {row['validation_accuracy']:.2f} %"
