@@ -1,0 +1,72 @@
+"""Packed words: the one place that knows how signs become bits.
+
+Convention. A bit is 1 where the sign is +1 and 0 where it is -1, so packing is the comparison x >= 0. 64 channels make a
+uint64 word, channel 0 in its least significant bit; the last word of a pixel is filled up with zeros, in the input as in
+the weights, which cancel in a xor. For n signs a and w in bits: a . w = n - 2 popcount(a xor w).
+"""
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+
+WORD = 64
+LANES = 8
+"""Output channels a panel: the words of 8 output channels fill one 512-bit vector."""
+
+BIT_ORDER = "1 is +1, channel 0 in the least significant bit, little-endian words of 64 channels"
+
+Words = NDArray[np.uint64]
+Bytes = NDArray[np.uint8]
+
+if sys.byteorder != "little":  # the kernels store single bytes of a word
+    raise ImportError("xnornet.engine needs a little-endian CPU")
+
+
+def word_count(channels: int) -> int:
+    """Words that hold `channels` bits."""
+    return -(-channels // WORD)
+
+
+def panel_count(channels: int) -> int:
+    """Panels that hold `channels` output channels."""
+    return -(-channels // LANES)
+
+
+def aligned(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
+    """Zeros at an address that is a multiple of 64 bytes, a cache line and a 512-bit vector."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def pack_signs(x: np.ndarray) -> Words:
+    """Pack the signs of the last axis, (..., C) -> (..., word_count(C)); sign(0) = sign(-0.0) = +1."""
+    return pack_bits(np.asarray(x) >= 0)
+
+
+def pack_bits(bits: np.ndarray) -> Words:
+    """Pack truth values along the last axis, (..., C) -> (..., word_count(C))."""
+    channels = bits.shape[-1]
+    packed = np.packbits(bits, axis=-1, bitorder="little")
+    words = np.zeros((*bits.shape[:-1], word_count(channels) * 8), np.uint8)
+    words[..., : packed.shape[-1]] = packed
+    return words.view(np.uint64)
+
+
+def unpack_bits(words: Words, channels: int) -> Bytes:
+    """The inverse of `pack_bits`: (..., word_count(channels)) -> (..., channels), 0 and 1."""
+    raw = np.ascontiguousarray(words).view(np.uint8)
+    return np.unpackbits(raw, axis=-1, count=channels, bitorder="little")
+
+
+def panels(rows: Words) -> Words:
+    """Rows of words, one row an output channel, in the kernel's order: (O, K) -> (panels, K, 8), missing channels zero."""
+    channels, words = rows.shape
+    out = aligned((panel_count(channels), words, LANES), np.uint64)
+    full = channels // LANES
+    out[:full] = rows[: full * LANES].reshape(full, LANES, words).transpose(0, 2, 1)
+    if channels % LANES:
+        out[full, :, : channels % LANES] = rows[full * LANES :].T
+    return out

@@ -1,0 +1,91 @@
+"""Running a program: one call into compiled code for a whole layer or network, so that Python's overhead is paid once."""
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numba
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from xnornet.engine import kernels
+from xnornet.engine.op import OP, Kind
+
+PACK, FOLD, BINARY_CONV, NORMALIZE, FLOAT_CONV, POOL_BITS, POOL_FLOATS, BATCH_NORM, INPUT_SCALE, AVERAGE = map(int, Kind)
+OP_SIZE = OP.itemsize
+_RECORD = numba.from_dtype(OP)
+
+
+@intrinsic
+def _records(context, address):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(_RECORD)(types.int64), codegen
+
+
+def _compiled(sources: str) -> Callable[..., int]:
+    @njit(nogil=True, cache=True)
+    def run(program, length, x, y, images, batch, part, parts):  # type: ignore[no-untyped-def]
+        """Run the `length` records at address `program` over images at address `x`, writing at `y`; `batch` at a time.
+
+        Of each convolution's pixels only share `part` of `parts`. Returns not zero if a packed float was NaN.
+        """
+        sources  # noqa: B018: part of the cache's key, see below
+        ops = carray(_records(program), (length,))
+        nan = 0
+        for start in range(0, images, batch):
+            n = min(batch, images - start)
+            for index in range(length):
+                op = ops[index]
+                source = op.source if op.source else x + start * op.source_bytes
+                target = op.target if op.target else y + start * op.target_bytes
+                bits = op.bits if op.bits else y + start * op.bits_bytes
+                pixels = op.count * n
+                kind = op.kind
+                if kind == BINARY_CONV:
+                    address = program + index * OP_SIZE
+                    first, last = pixels * part // parts, pixels * (part + 1) // parts
+                    kernels.binary_convolution(op, address, source, target, bits, first, last)
+                elif kind == FLOAT_CONV:
+                    address = program + index * OP_SIZE
+                    kernels.float_convolution(op, address, source, target, bits, 0, pixels)
+                elif kind == PACK:
+                    nan |= kernels.pack(op, source, target, n) != 0
+                elif kind == FOLD:
+                    kernels.fold(op, source, target, n)
+                elif kind == NORMALIZE:
+                    kernels.normalize(op, source, target, n)
+                elif kind == POOL_BITS:
+                    kernels.pool_bits(op, source, target, n)
+                elif kind == POOL_FLOATS:
+                    kernels.pool_floats(op, source, target, n)
+                elif kind == BATCH_NORM:
+                    kernels.batch_norm(op, source, target, bits, n)
+                elif kind == INPUT_SCALE:
+                    kernels.input_scale(op, source, target, n)
+                elif kind == AVERAGE:
+                    kernels.average(op, source, target, n)
+        return nan
+
+    return run
+
+
+def _source_digest() -> str:
+    """Hash of the engine's code. Numba's on-disk cache looks at one file's time stamp; the kernels lie in several."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+# A variable that a cached function closes over is part of its cache key.
+run = _compiled(_source_digest())
+
+
+@cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Threads that live as long as the process; the kernels release the GIL."""
+    return ThreadPoolExecutor(threads, thread_name_prefix="xnornet")

@@ -1,0 +1,269 @@
+"""The operations of a program as Numba kernels: every loop around the register tiles, and the memory-bound rest.
+
+Each takes the record `op`, addresses and a number of images. Images, rows and channels lie in that order, channels last.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from xnornet.engine.op import Mode
+from xnornet.engine.signs import pack16, pack64
+from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
+from xnornet.engine.vector import WIDE
+
+# Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
+# then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for a popcount's temporaries.
+ROWS, PANELS = (8, 2) if WIDE else (4, 1)
+
+COUNTS = int(Mode.COUNTS)
+BITS = int(Mode.BITS)
+
+
+def _pointer(element: types.Type) -> Callable[[int], object]:
+    @intrinsic
+    def pointer(context, address):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(element)(types.int64), codegen
+
+    return pointer
+
+
+_float_pointer = _pointer(types.float32)
+_byte_pointer = _pointer(types.uint8)
+_word_pointer = _pointer(types.uint64)
+
+
+@njit
+def floats(address, size):  # type: ignore[no-untyped-def]
+    return carray(_float_pointer(address), (size,))
+
+
+@njit
+def bytes_(address, size):  # type: ignore[no-untyped-def]
+    return carray(_byte_pointer(address), (size,))
+
+
+@njit
+def words(address, size):  # type: ignore[no-untyped-def]
+    return carray(_word_pointer(address), (size,))
+
+
+def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int) -> Callable[..., None]:
+    """The loops around a kind of tile: weights of a few panels stay in L1 while all pixels pass."""
+    wide, narrow = make_tile(ROWS, PANELS), make_tile(1, PANELS)
+    wide_rest, narrow_rest = make_tile(ROWS, 1, masked=True), make_tile(1, 1, masked=True)
+
+    @njit
+    def convolve(op, address, source, target, bits, first, last):  # type: ignore[no-untyped-def]
+        blocks_end = last - (last - first) % ROWS
+        full = op.channels // (lanes * PANELS) * PANELS
+        for panel in range(0, full, PANELS):
+            for pixel in range(first, blocks_end, ROWS):
+                wide(address, source, target, bits, pixel, panel)
+            for pixel in range(blocks_end, last):
+                narrow(address, source, target, bits, pixel, panel)
+        for panel in range(full, -(-op.channels // lanes)):
+            for pixel in range(first, blocks_end, ROWS):
+                wide_rest(address, source, target, bits, pixel, panel)
+            for pixel in range(blocks_end, last):
+                narrow_rest(address, source, target, bits, pixel, panel)
+
+    return convolve
+
+
+binary_convolution = _convolution(binary_tile, BINARY_LANES)
+float_convolution = _convolution(float_tile, FLOAT_LANES)
+
+
+@njit
+def pack(op, source, target, images):  # type: ignore[no-untyped-def]
+    """Signs of float32 (images, height, width, depth) into the words of a padded packed image. Not zero if any is NaN."""
+    depth, pad = op.depth, op.target_padding
+    full, tail = depth // 64, depth % 64
+    pixel_bytes = 8 * (full + (tail > 0))
+    row_bytes = pixel_bytes * (op.width + 2 * pad)
+    nan = np.uint64(0)
+    for image in range(images):
+        x = source + image * op.source_bytes
+        for y in range(op.height):
+            out = target + image * op.target_bytes + (y + pad) * row_bytes + pad * pixel_bytes
+            row = words(out, op.width * (full + (tail > 0)))
+            place = 0
+            for _ in range(op.width):
+                for _ in range(full):
+                    word, unordered = pack64(x)
+                    row[place] = word
+                    nan |= unordered
+                    place += 1
+                    x += 256
+                if tail:
+                    word = np.uint64(0)
+                    for start in range(0, tail, 16):
+                        part, unordered = pack16(x + 4 * start, min(tail - start, 16))
+                        word |= part << np.uint64(start)
+                        nan |= unordered
+                    row[place] = word
+                    place += 1
+                    x += 4 * tail
+    return nan
+
+
+@njit
+def fold(op, source, target, images):  # type: ignore[no-untyped-def]
+    """Kernel columns into channels: for each output column the bits of its kernel_width pixels, one after the other.
+
+    With few channels a word a pixel is mostly empty. Packed (height, width, 1 word) -> (height, out_width, depth words).
+    """
+    bits = op.channels  # of one pixel, below 64
+    for image in range(images):
+        x = words(source + image * op.source_bytes, op.height * op.width)
+        out = words(target + image * op.target_bytes, op.height * op.out_width * op.depth)
+        place = 0
+        for y in range(op.height):
+            for column in range(op.out_width):
+                start = y * op.width + column * op.stride
+                word = np.uint64(0)
+                used = 0
+                for tap in range(op.kernel_width):
+                    pixel = x[start + tap]
+                    word |= pixel << np.uint64(used)
+                    used += bits
+                    if used >= 64:
+                        out[place] = word
+                        place += 1
+                        used -= 64
+                        # The high bits that had no room; used < bits here, so the shift is at most 63.
+                        word = pixel >> np.uint64(bits - used) if used else np.uint64(0)
+                if used:
+                    out[place] = word
+                    place += 1
+
+
+@njit
+def normalize(op, source, target, images):  # type: ignore[no-untyped-def]
+    """uint8 (height, width, depth) -> float32 through a table (depth, 256), into a padded image."""
+    table = floats(op.table, op.depth * 256)
+    pad = op.target_padding
+    row_size = (op.width + 2 * pad) * op.depth
+    for image in range(images):
+        x = bytes_(source + image * op.source_bytes, op.source_bytes)
+        out = floats(target + image * op.target_bytes, op.target_bytes // 4)
+        index = 0
+        for y in range(op.height):
+            place = (y + pad) * row_size + pad * op.depth
+            for _ in range(op.width):
+                for channel in range(op.depth):
+                    out[place] = table[channel * 256 + x[index]]
+                    index += 1
+                    place += 1
+
+
+@njit
+def pool_bits(op, source, target, images):  # type: ignore[no-untyped-def]
+    """Maximum of signs, an OR, over windows; then the bits in `flip` inverted (the BatchNorms with a negative slope)."""
+    depth = op.depth
+    flip = words(op.flip, depth)
+    in_width = op.width + 2 * op.source_padding
+    out_width = op.out_width + 2 * op.target_padding
+    for image in range(images):
+        x = words(source + image * op.source_bytes, op.source_bytes // 8)
+        out = words(target + image * op.target_bytes, op.target_bytes // 8)
+        for y in range(op.out_height):
+            for column in range(op.out_width):
+                place = ((y + op.target_padding) * out_width + column + op.target_padding) * depth
+                start = (y * op.stride + op.source_padding) * in_width + column * op.stride + op.source_padding
+                for k in range(depth):
+                    word = np.uint64(0)
+                    for ky in range(op.kernel_height):
+                        for kx in range(op.kernel_width):
+                            word |= x[(start + ky * in_width + kx) * depth + k]
+                    out[place + k] = word ^ flip[k]
+
+
+@njit
+def pool_floats(op, source, target, images):  # type: ignore[no-untyped-def]
+    """Maximum of floats over windows."""
+    depth = op.depth
+    for image in range(images):
+        x = floats(source + image * op.source_bytes, op.source_bytes // 4)
+        out = floats(target + image * op.target_bytes, op.target_bytes // 4)
+        place = 0
+        for y in range(op.out_height):
+            for column in range(op.out_width):
+                start = (y * op.stride * op.width + column * op.stride) * depth
+                for channel in range(depth):
+                    highest = np.float32(-np.inf)
+                    for ky in range(op.kernel_height):
+                        for kx in range(op.kernel_width):
+                            highest = max(highest, x[start + (ky * op.width + kx) * depth + channel])
+                    out[place] = highest
+                    place += 1
+
+
+@njit
+def batch_norm(op, source, target, bits, images):  # type: ignore[no-untyped-def]
+    """y = scale x + bias per channel; optionally max(y, 0) and, with BITS, the packed signs of y. Pixels are not padded."""
+    depth = op.depth
+    scale, bias = floats(op.scale, depth), floats(op.bias, depth)
+    for image in range(images):
+        x = floats(source + image * op.source_bytes, op.count * depth)
+        out = floats(target + image * op.target_bytes, op.count * depth)
+        index = 0
+        for _ in range(op.count):
+            for channel in range(depth):
+                y = x[index] * scale[channel] + bias[channel]
+                out[index] = np.float32(0) if op.relu and y < 0 else y
+                index += 1
+    if op.mode & BITS:
+        pack(op, target, bits, images)
+
+
+@njit
+def input_scale(op, source, target, images):  # type: ignore[no-untyped-def]
+    """K of Rastegari et al. 2016, eq. 11: mean|x| over the channels under a box filter, zeros around.
+
+    float32 (height, width, depth) -> (out_height, out_width).
+    """
+    box = np.float32(1) / np.float32(op.kernel_height * op.kernel_width)
+    means = np.empty((op.height, op.width), np.float32)
+    for image in range(images):
+        x = floats(source + image * op.source_bytes, op.height * op.width * op.depth)
+        out = floats(target + image * op.target_bytes, op.out_height * op.out_width)
+        index = 0
+        for y in range(op.height):
+            for column in range(op.width):
+                total = np.float64(0)
+                for _ in range(op.depth):
+                    total += abs(x[index])
+                    index += 1
+                means[y, column] = total / op.depth
+        for y in range(op.out_height):
+            top = y * op.stride - op.padding
+            for column in range(op.out_width):
+                left = column * op.stride - op.padding
+                scale = np.float32(0)
+                for row in range(max(top, 0), min(top + op.kernel_height, op.height)):
+                    for place in range(max(left, 0), min(left + op.kernel_width, op.width)):
+                        scale += means[row, place] * box
+                out[y * op.out_width + column] = scale
+
+
+@njit
+def average(op, source, target, images):  # type: ignore[no-untyped-def]
+    """Mean over the pixels of max(scale x + bias, 0): BatchNorm, ReLU and global average pooling."""
+    depth = op.depth
+    scale, bias = floats(op.scale, depth), floats(op.bias, depth)
+    for image in range(images):
+        x = floats(source + image * op.source_bytes, op.count * depth)
+        out = floats(target + image * op.target_bytes, depth)
+        out[:] = 0
+        for pixel in range(op.count):
+            for channel in range(depth):
+                out[channel] += max(x[pixel * depth + channel] * scale[channel] + bias[channel], np.float32(0))
+        for channel in range(depth):
+            out[channel] /= np.float32(op.count)

@@ -1,0 +1,294 @@
+"""Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
+
+import operator
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xnornet.engine import bits
+from xnornet.engine.op import Mode
+from xnornet.engine.program import (
+    Buffer,
+    Epilogue,
+    Program,
+    Shape,
+    add_binary_conv,
+    add_fold,
+    add_input_scale,
+    add_pack,
+    folded_bytes,
+)
+from xnornet.engine.weights import BinaryWeights, Window
+
+Floats = NDArray[np.float32]
+
+KEPT_PROGRAMS = 16
+"""Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
+
+PASS_PIXELS = 64
+"""A pass takes as many images as make this many output pixels, so that a tile of 8 rows is full even for one pixel an image."""
+
+
+@dataclass(frozen=True, eq=False)
+class PackedImages:
+    """Packed signs of images (N, height, width, channels), `padding` zero words around each.
+
+    words: uint64 (N, height + 2 padding, width + 2 padding, ceil(channels / 64)), see `xnornet.engine.bits`.
+    """
+
+    words: NDArray[np.uint64]
+    channels: int
+    padding: int = 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.words.shape[1] - 2 * self.padding, self.words.shape[2] - 2 * self.padding
+
+    def signs(self) -> Floats:
+        """The images as float32 -1 and +1, (N, height, width, channels)."""
+        height, width = self.size
+        inside = self.words[:, self.padding : self.padding + height, self.padding : self.padding + width]
+        return 2 * bits.unpack_bits(inside, self.channels).astype(np.float32) - 1
+
+
+class PackedConv2d:
+    """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016, section 3.2).
+
+    weight: float32 (O, C, kh, kw), finite; only its signs are kept. scale: (O,), default alpha = mean|weight| per output
+    channel; bias: (O,), default none. Zero padding after the sign: a padded tap adds 0. sign(0) = sign(-0.0) = +1.
+    Results are those of integer arithmetic, then rounded after the product with the scale and after the sum.
+    ValueError names the argument that is wrong.
+    """
+
+    def __init__(
+        self,
+        weight: ArrayLike,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        scale: ArrayLike | None = None,
+        bias: ArrayLike | None = None,
+    ) -> None:
+        array = _floats("weight", weight, "(O, C, kh, kw)", 4)
+        if 0 in array.shape:
+            raise ValueError(f"weight must not be empty, but its shape is {array.shape}")
+        if not np.isfinite(array).all():
+            raise ValueError("weight must be finite, but it holds NaN or infinity")
+        self.out_channels, self.in_channels, *kernel = array.shape
+        self.window = Window(*kernel, _integer("stride", stride, 1), _integer("padding", padding, 0))
+        alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
+        self.scale = _channels("scale", alpha, self.out_channels)
+        self.bias = None if bias is None else _channels("bias", bias, self.out_channels)
+        self._weights = BinaryWeights((array.transpose(0, 2, 3, 1) >= 0).view(np.uint8))
+        self._programs: OrderedDict[tuple, Program] = OrderedDict()
+
+    def __repr__(self) -> str:
+        window = self.window
+        return (
+            f"{type(self).__name__}({self.in_channels}, {self.out_channels}, kernel={window.kernel_height}x"
+            f"{window.kernel_width}, stride={window.stride}, padding={window.padding}, bias={self.bias is not None})"
+        )
+
+    def __call__(self, x: Floats, input_scale: bool = False, threads: int = 1) -> Floats:
+        """float32 (N, H, W, C) -> float32 (N, H', W', O).
+
+        input_scale: multiply by K, mean|x| over the channels under a box filter (Rastegari et al. 2016, eq. 11).
+        threads: share out the images or, of a single image, the output pixels; the result has the same bits.
+        ValueError for a wrong dtype, rank or number of channels, for NaN, and for an image smaller than the kernel.
+        """
+        x = self._images(x)
+        shape = Shape(*x.shape[1:])
+        program = self._program(("float", shape, bool(input_scale)), lambda p: self._float_steps(p, shape, input_scale))
+        y = np.empty((x.shape[0], *self.window.output(shape.height, shape.width), self.out_channels), np.float32)
+        if program(x, y, x.shape[0], threads=_integer("threads", threads, 1)):
+            raise ValueError("x holds NaN, which has no sign")
+        return y
+
+    def pack(self, x: Floats, threads: int = 1) -> PackedImages:
+        """Pack the signs of float32 (N, H, W, C), padded for this layer. ValueError as for a call."""
+        x = self._images(x)
+        shape, padding = Shape(*x.shape[1:]), self.window.padding
+        self.window.output(shape.height, shape.width)
+        program = self._program(("pack", shape), lambda p: add_pack(p, None, None, shape, padding))
+        packed = self._empty_images(x.shape[0], shape, padding)
+        if program(x, packed.words, x.shape[0], threads=_integer("threads", threads, 1)):
+            raise ValueError("x holds NaN, which has no sign")
+        return packed
+
+    def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
+        """What a call makes of the images that `pack` packed: float32 (N, H', W', O)."""
+        shape = self._packed_shape(packed)
+        program = self._program(("packed", shape), lambda p: self._conv_steps(p, None, shape, self._to_floats()))
+        images = packed.words.shape[0]
+        y = np.empty((images, *self.window.output(shape.height, shape.width), self.out_channels), np.float32)
+        program(packed.words, y, images, threads=_integer("threads", threads, 1))
+        return y
+
+    def then_sign(
+        self, threshold: ArrayLike, flip: ArrayLike | None = None, *, padding: int = 0
+    ) -> Callable[..., PackedImages]:
+        """This layer fused with a BatchNorm and sign that follow: a function of `PackedImages`, bits in, bits out.
+
+        The bit of output channel o is (count >= threshold[o]) xor flip[o], where count = sign(x) conv sign(weight), an
+        integer; scale and bias belong into the threshold. threshold: int32 (O,); flip: bool (O,), for a negative slope.
+        padding: that of the layer that the result goes to. The function also takes `threads`.
+        """
+        limits = _integers("threshold", threshold, self.out_channels)
+        flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip, bool)
+        if flips.shape != (self.out_channels,):
+            raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
+        padding = _integer("padding", padding, 0)
+        epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
+        programs: dict[Shape, Program] = {}
+
+        def forward(packed: PackedImages, threads: int = 1) -> PackedImages:
+            shape = self._packed_shape(packed)
+            if shape not in programs:
+                programs[shape] = self._build(shape, lambda p: self._conv_steps(p, None, shape, epilogue))
+            out = Shape(*self.window.output(shape.height, shape.width), self.out_channels)
+            images = packed.words.shape[0]
+            result = self._empty_images(images, out, padding)
+            programs[shape](packed.words, result.words, images, threads=_integer("threads", threads, 1))
+            return result
+
+        return forward
+
+    def _to_floats(self) -> Epilogue:
+        return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
+
+    def _float_steps(self, program: Program, shape: Shape, input_scale: bool) -> None:
+        epilogue = self._to_floats()
+        if input_scale:
+            height, width = self.window.output(shape.height, shape.width)
+            epilogue.mode |= Mode.SCALE
+            epilogue.scale_map = Buffer(4 * height * width * program.batch)
+            add_input_scale(program, None, epilogue.scale_map, shape, self.window)
+        packed = Buffer(shape.padded(self.window.padding).packed_bytes * program.batch)
+        add_pack(program, None, packed, shape, self.window.padding)
+        self._conv_steps(program, packed, shape, epilogue)
+
+    def _conv_steps(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
+        if self._weights.folded:
+            folded = Buffer(folded_bytes(self._weights, shape, self.window) * program.batch)
+            add_fold(program, self._weights, source, folded, shape, self.window)
+            source = folded
+        add_binary_conv(program, self._weights, source, shape, self.window, epilogue)
+
+    def _build(self, shape: Shape, steps: Callable[[Program], None]) -> Program:
+        height, width = self.window.output(shape.height, shape.width)
+        program = Program(max(1, PASS_PIXELS // (height * width)))
+        steps(program)
+        return program
+
+    def _program(self, key: tuple, steps: Callable[[Program], None]) -> Program:
+        try:
+            return self._programs[key]
+        except KeyError:
+            program = self._build(key[1], steps)
+        self._programs[key] = program
+        while len(self._programs) > KEPT_PROGRAMS:
+            self._programs.popitem(last=False)
+        return program
+
+    def _images(self, x: Floats) -> Floats:
+        """x, checked and contiguous."""
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+            raise ValueError(f"x must be a float32 array, not {getattr(x, 'dtype', type(x).__name__)}")
+        if x.ndim != 4 or x.shape[3] != self.in_channels:
+            raise ValueError(f"x must have the shape (N, H, W, {self.in_channels}), channels last, not {x.shape}")
+        return np.ascontiguousarray(x)
+
+    def _packed_shape(self, packed: PackedImages) -> Shape:
+        if packed.channels != self.in_channels or packed.padding != self.window.padding:
+            raise ValueError(
+                f"packed images must have {self.in_channels} channels and padding {self.window.padding}, not "
+                f"{packed.channels} and {packed.padding}"
+            )
+        words = packed.words
+        if words.ndim != 4 or words.shape[3] != bits.word_count(packed.channels) or not words.flags.c_contiguous:
+            raise ValueError(
+                f"packed words must be contiguous with {bits.word_count(packed.channels)} words a pixel, not {words.shape}"
+            )
+        return Shape(*packed.size, packed.channels)
+
+    @staticmethod
+    def _empty_images(images: int, shape: Shape, padding: int) -> PackedImages:
+        padded = shape.padded(padding)
+        words = np.zeros((images, padded.height, padded.width, bits.word_count(shape.depth)), np.uint64)
+        return PackedImages(words, shape.depth, padding)
+
+
+class PackedLinear:
+    """Binary dense layer scale * (sign(x) . sign(weight)) + bias on packed words.
+
+    weight: float32 (O, F), finite; scale, bias: (O,), defaults as in `PackedConv2d`, of which it is the 1x1 case.
+    """
+
+    def __init__(self, weight: ArrayLike, *, scale: ArrayLike | None = None, bias: ArrayLike | None = None) -> None:
+        array = _floats("weight", weight, "(O, F)", 2)
+        self._conv = PackedConv2d(array[:, :, None, None], scale=scale, bias=bias)
+        self.out_features, self.in_features = array.shape
+        self.scale, self.bias = self._conv.scale, self._conv.bias
+
+    def __repr__(self) -> str:
+        return f"PackedLinear({self.in_features}, {self.out_features}, bias={self.bias is not None})"
+
+    def __call__(self, x: Floats, input_scale: bool = False, threads: int = 1) -> Floats:
+        """float32 (N, F) -> float32 (N, O). input_scale: multiply by K = mean|x| of each row. ValueError as for a convolution."""
+        return self._conv(self._rows(x), input_scale, threads).reshape(-1, self.out_features)
+
+    def pack(self, x: Floats, threads: int = 1) -> PackedImages:
+        """Pack the signs of float32 (N, F), as images of one pixel."""
+        return self._conv.pack(self._rows(x), threads)
+
+    def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
+        """What a call makes of the rows that `pack` packed: float32 (N, O)."""
+        return self._conv.run_packed(packed, threads).reshape(-1, self.out_features)
+
+    def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None) -> Callable[..., PackedImages]:
+        """See `PackedConv2d.then_sign`."""
+        return self._conv.then_sign(threshold, flip)
+
+    def _rows(self, x: Floats) -> Floats:
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+            raise ValueError(f"x must be a float32 array, not {getattr(x, 'dtype', type(x).__name__)}")
+        if x.ndim != 2 or x.shape[1] != self.in_features:
+            raise ValueError(f"x must have the shape (N, {self.in_features}), not {x.shape}")
+        return x[:, None, None, :]
+
+
+def _floats(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
+    array = np.asarray(value)
+    if array.dtype != np.float32 or array.ndim != rank:
+        raise ValueError(f"{name} must be float32 {wanted}, not {array.dtype} {array.shape}")
+    return array
+
+
+def _channels(name: str, value: ArrayLike, channels: int) -> Floats:
+    array = np.array(value, np.float32)
+    if array.shape != (channels,):
+        raise ValueError(f"{name} must have the shape ({channels},), one a channel, not {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinity")
+    return array
+
+
+def _integers(name: str, value: ArrayLike, channels: int) -> NDArray[np.int32]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.shape != (channels,):
+        raise ValueError(f"{name} must be int32 ({channels},), one a channel, not {array.dtype} {array.shape}")
+    limits = np.iinfo(np.int32)
+    return np.clip(array, limits.min, limits.max).astype(np.int32)
+
+
+def _integer(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, not {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number

@@ -1,0 +1,80 @@
+"""One operation of a program: the record that Python fills in and the kernels read, all addresses and sizes.
+
+A program is an array of these records. Every number in it has been checked against the sizes of the buffers by
+`xnornet.engine.program`, the only writer; the kernels check nothing.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Kind(IntEnum):
+    """What an operation does; the kernels of the same names say how."""
+
+    PACK = 0
+    FOLD = 1
+    BINARY_CONV = 2
+    NORMALIZE = 3
+    FLOAT_CONV = 4
+    POOL_BITS = 5
+    POOL_FLOATS = 6
+    BATCH_NORM = 7
+    INPUT_SCALE = 8
+    AVERAGE = 9
+
+
+class Mode(IntEnum):
+    """What a convolution's epilogue does with its results, flags to be added up."""
+
+    STORE = 1  # store floats at `target`
+    RESIDUAL = 2  # after adding those at `residual`
+    BITS = 4  # compare the floats with `threshold` and store bits
+    SCALE = 8  # multiply by the input scale K of the pixel, at `scale_map`
+    COUNTS = 16  # compare the integer counts with `threshold` and store bits; no floats are made
+
+
+FIELDS = (
+    "kind",
+    "mode",
+    # Addresses; 0 for `source`, `target` or `bits` stands for the caller's array.
+    "source",
+    "target",
+    "bits",
+    "residual",
+    "scale_map",
+    "weights",  # panels of output channels, (panels, taps, lanes)
+    "offsets",  # int64 (taps,), bytes from a pixel's first word or float to that of each tap
+    "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
+    "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
+    "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
+    "table",  # int32 (border patterns, channels), what a count starts from: n + the weights that fall on padding
+    "scale",  # float32 (channels,)
+    "bias",  # float32 (channels,)
+    "threshold",  # int32 or float32 (channels,)
+    "flip",  # uint8 (channels / 8,), bits to invert after the comparison
+    # Sizes.
+    "taps",  # words or floats that make one output
+    "channels",  # of the output
+    "count",  # output pixels of one image
+    "relu",  # 1: negative floats become 0 before RESIDUAL and BITS
+    "height",
+    "width",
+    "depth",  # channels of the input, or words a pixel
+    "out_height",
+    "out_width",
+    "kernel_height",
+    "kernel_width",
+    "stride",
+    "padding",
+    "source_padding",
+    "target_padding",
+    # Bytes from one image to the next.
+    "source_bytes",
+    "target_bytes",
+    "bits_bytes",
+)
+
+OP = np.dtype([(name, np.int64) for name in FIELDS])
+OFFSET = {name: 8 * index for index, name in enumerate(FIELDS)}
+"""Byte offset of each field in a record."""

@@ -1,0 +1,279 @@
+"""Programs: steps with named buffers, checked sizes and tables, made into records that the interpreter runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from xnornet.engine import bits
+from xnornet.engine.interpreter import pool, run
+from xnornet.engine.op import OP, Kind, Mode
+from xnornet.engine.weights import BinaryWeights, FloatWeights, Window, flip_bytes, per_channel, places
+
+
+@dataclass(frozen=True, eq=False)
+class Buffer:
+    """Memory for one kind of value of one pass, `size` bytes, zero at first; each arena has its own."""
+
+    size: int
+
+
+Value = int | np.ndarray | Buffer | None
+"""What a field of a step may be: a number, the address of an array or of a buffer, or (None) the caller's array."""
+
+
+@dataclass(eq=False)
+class Program:
+    """Steps that process up to `batch` images a pass, and the arenas (buffers and records) that they run in."""
+
+    batch: int
+    steps: list[dict[str, Value]] = field(default_factory=list)
+    _free: list["_Arena"] = field(default_factory=list)
+
+    def add(self, kind: Kind, **fields: Value) -> None:
+        """Append an operation; the fields that it does not name are 0."""
+        self.steps.append({"kind": int(kind), **fields})
+
+    def __call__(self, x: np.ndarray, y: np.ndarray, images: int, *, threads: int = 1) -> bool:
+        """Run over `images` images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
+
+        With several threads the images are shared out, or the pixels of the convolutions where there is one image only.
+        """
+        x_address, y_address = x.__array_interface__["data"][0], y.__array_interface__["data"][0]
+        if threads == 1 or images == 0:
+            return self._run(x_address, y_address, images, 0, 1)
+        jobs = []
+        if images == 1:
+            jobs = [(x_address, y_address, 1, part, threads) for part in range(threads)]
+        else:
+            x_size, y_size = x.nbytes // images, y.nbytes // images
+            edges = [images * part // threads for part in range(threads + 1)]
+            for first, last in zip(edges, edges[1:], strict=False):
+                if last > first:
+                    jobs.append((x_address + first * x_size, y_address + first * y_size, last - first, 0, 1))
+        others = [pool(threads).submit(self._run, *job) for job in jobs[1:]]
+        nan = self._run(*jobs[0])
+        return any([nan, *(other.result() for other in others)])
+
+    def _run(self, x: int, y: int, images: int, part: int, parts: int) -> bool:
+        with self._arena() as arena:
+            return bool(run(arena.address, len(self.steps), x, y, images, self.batch, part, parts))
+
+    @contextmanager
+    def _arena(self) -> Iterator["_Arena"]:
+        # pop and append of a list are atomic: a thread has its arena for itself.
+        try:
+            arena = self._free.pop()
+        except IndexError:
+            arena = _Arena(self.steps)
+        yield arena
+        self._free.append(arena)
+
+
+class _Arena:
+    """The buffers of a program and its records, with addresses in them."""
+
+    def __init__(self, steps: list[dict[str, Value]]) -> None:
+        self.memory: dict[Buffer, np.ndarray] = {}
+        self.records = np.zeros(len(steps), OP)
+        for record, step in zip(self.records, steps, strict=True):
+            for name, value in step.items():
+                record[name] = self._number(value)
+        self.address = self.records.ctypes.data
+
+    def _number(self, value: Value) -> int:
+        if value is None:
+            return 0
+        if isinstance(value, Buffer):
+            if value not in self.memory:
+                self.memory[value] = bits.aligned((max(value.size, 1),), np.uint8)
+            return self.memory[value].ctypes.data
+        if isinstance(value, np.ndarray):
+            return value.ctypes.data
+        return value
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Height, width and channels of an image."""
+
+    height: int
+    width: int
+    depth: int
+
+    @property
+    def pixels(self) -> int:
+        return self.height * self.width
+
+    def padded(self, padding: int) -> "Shape":
+        return Shape(self.height + 2 * padding, self.width + 2 * padding, self.depth)
+
+    @property
+    def float_bytes(self) -> int:
+        return 4 * self.pixels * self.depth
+
+    @property
+    def packed_bytes(self) -> int:
+        return 8 * self.pixels * bits.word_count(self.depth)
+
+
+@dataclass(eq=False)
+class Epilogue:
+    """What a convolution does with its results. `None` as a target is the caller's array."""
+
+    mode: Mode | int
+    scale: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    threshold: np.ndarray | None = None
+    flip: np.ndarray | None = None
+    relu: bool = False
+    target: Buffer | None = None
+    residual: Buffer | None = None
+    scale_map: Buffer | None = None
+    bits: Buffer | None = None
+    bits_padding: int = 0
+
+    def fields(self, out: Shape, batch: int) -> dict[str, Value]:
+        counts = self.mode == Mode.COUNTS
+        # A channel that only fills up a panel must give bits of 0: no value reaches its threshold.
+        highest, kind = (np.iinfo(np.int32).max, np.int32) if counts else (np.inf, np.float32)
+        fields: dict[str, Value] = {
+            "mode": int(self.mode),
+            "channels": out.depth,
+            "count": out.pixels,
+            "relu": int(self.relu),
+            "target_bytes": out.float_bytes,
+            "bits_bytes": out.padded(self.bits_padding).packed_bytes,
+            "scale": per_channel(self.scale, out.depth, 0, np.float32),
+            "bias": per_channel(self.bias, out.depth, 0, np.float32),
+        }
+        if self.mode & Mode.STORE:
+            fields["target"] = self.target
+        if self.mode & Mode.RESIDUAL:
+            fields["residual"] = self.residual
+        if self.mode & Mode.SCALE:
+            fields["scale_map"] = self.scale_map
+        if self.mode & (Mode.BITS | Mode.COUNTS):
+            fields["bits"] = self.bits
+            fields["threshold"] = per_channel(self.threshold, out.depth, highest, kind)
+            fields["flip"] = flip_bytes(self.flip, out.depth)
+            fields["places"] = places((out.height, out.width), bits.word_count(out.depth), self.bits_padding, batch)
+        return fields
+
+
+def add_pack(program: Program, source: Buffer | None, target: Buffer | None, shape: Shape, padding: int) -> None:
+    """Signs of float32 images of `shape` -> packed images with `padding` zero words around."""
+    program.add(
+        Kind.PACK,
+        source=source,
+        target=target,
+        height=shape.height,
+        width=shape.width,
+        depth=shape.depth,
+        source_bytes=shape.float_bytes,
+        target_bytes=shape.padded(padding).packed_bytes,
+        target_padding=padding,
+    )
+
+
+def folded_bytes(weights: BinaryWeights, shape: Shape, window: Window) -> int:
+    """Bytes of one folded image, see `kernels.fold`."""
+    _, width = window.output(shape.height, shape.width)
+    return 8 * (shape.height + 2 * window.padding) * width * bits.word_count(weights.depth * window.kernel_width)
+
+
+def add_fold(
+    program: Program, weights: BinaryWeights, source: Buffer | None, target: Buffer | None, shape: Shape, window: Window
+) -> None:
+    """Packed, padded images of `shape` -> folded ones."""
+    padded = shape.padded(window.padding)
+    program.add(
+        Kind.FOLD,
+        source=source,
+        target=target,
+        height=padded.height,
+        width=padded.width,
+        channels=shape.depth,
+        out_width=window.output(shape.height, shape.width)[1],
+        depth=bits.word_count(shape.depth * window.kernel_width),
+        kernel_width=window.kernel_width,
+        stride=window.stride,
+        source_bytes=padded.packed_bytes,
+        target_bytes=folded_bytes(weights, shape, window),
+    )
+
+
+def add_binary_conv(
+    program: Program, weights: BinaryWeights, source: Buffer | None, shape: Shape, window: Window, epilogue: Epilogue
+) -> None:
+    """Packed (or, if the weights say so, folded) images of `shape`, padded as `window` says -> what the epilogue makes."""
+    padded = shape.padded(window.padding)
+    out = Shape(*window.output(shape.height, shape.width), weights.channels)
+    if weights.folded:
+        image = folded_bytes(weights, shape, window)
+        row = image // padded.height
+        # A folded row has a pixel for each output column: the stride is already in it.
+        pixel = row // out.width
+        pixels = Window(1, 1).pixel_offsets((out.height, out.width), image, row * window.stride, pixel, program.batch)
+    else:
+        pixel = 8 * bits.word_count(shape.depth)
+        row, image = pixel * padded.width, padded.packed_bytes
+        pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch)
+    border, table = weights.border((shape.height, shape.width), window, program.batch)
+    program.add(
+        Kind.BINARY_CONV,
+        source=source,
+        source_bytes=image,
+        weights=weights.panels,
+        taps=weights.taps,
+        offsets=weights.tap_offsets(row, pixel),
+        pixels=pixels,
+        border=border,
+        table=table,
+        **epilogue.fields(out, program.batch),
+    )
+
+
+def add_float_conv(
+    program: Program, weights: FloatWeights, source: Buffer | None, shape: Shape, window: Window, epilogue: Epilogue
+) -> None:
+    """float32 images of `shape`, already padded as `window` says -> what the epilogue makes."""
+    padded = shape.padded(window.padding)
+    out = Shape(*window.output(shape.height, shape.width), weights.channels)
+    row = 4 * padded.width * shape.depth
+    program.add(
+        Kind.FLOAT_CONV,
+        source=source,
+        source_bytes=padded.float_bytes,
+        weights=weights.panels,
+        taps=weights.taps,
+        offsets=weights.tap_offsets(row, 4 * shape.depth),
+        pixels=window.pixel_offsets(
+            (out.height, out.width), padded.float_bytes, row, 4 * shape.depth, program.batch
+        ),
+        **epilogue.fields(out, program.batch),
+    )
+
+
+def add_input_scale(
+    program: Program, source: Buffer | None, target: Buffer | None, shape: Shape, window: Window
+) -> None:
+    """float32 images of `shape` -> K of each output pixel."""
+    height, width = window.output(shape.height, shape.width)
+    program.add(
+        Kind.INPUT_SCALE,
+        source=source,
+        target=target,
+        height=shape.height,
+        width=shape.width,
+        depth=shape.depth,
+        out_height=height,
+        out_width=width,
+        kernel_height=window.kernel_height,
+        kernel_width=window.kernel_width,
+        stride=window.stride,
+        padding=window.padding,
+        source_bytes=shape.float_bytes,
+        target_bytes=4 * height * width,
+    )

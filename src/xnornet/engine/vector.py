@@ -1,0 +1,122 @@
+"""LLVM vector code from Numba: what `@intrinsic` bodies need to say vectors, pointers and loops.
+
+Numba has no vector types and does not vectorize a xor-popcount loop by itself. An intrinsic's body may emit any LLVM IR,
+though, and LLVM makes of `<8 x i64>` one 512-bit register, two of 256 or four of 128 bits, and of `llvm.ctpop.v8i64`
+VPOPCNTQ, a shuffle table or CNT, as the target has them.
+"""
+
+from collections.abc import Callable, Sequence
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import config
+
+i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+f32 = ir.FloatType()
+
+
+def _target_features() -> set[str]:
+    """Feature names of the compilation target, NUMBA_CPU_FEATURES heeded."""
+    if config.CPU_FEATURES is not None:
+        return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+
+
+WIDE = "avx512f" in _target_features()
+"""Whether the target has 32 registers of 512 bits; decides the shape of the register tiles alone."""
+
+
+def vector(element: ir.Type, lanes: int) -> ir.VectorType:
+    """The type `<lanes x element>`."""
+    return ir.VectorType(element, lanes)
+
+
+class Emitter:
+    """An IRBuilder and the few words of vector code that it lacks. Addresses are i64 values in bytes."""
+
+    def __init__(self, builder: ir.IRBuilder) -> None:
+        self.ir = builder
+
+    def constant(self, value: int) -> ir.Constant:
+        return ir.Constant(i64, value)
+
+    def load(self, address: ir.Value, kind: ir.Type, align: int) -> ir.Value:
+        return self.ir.load(self.ir.inttoptr(address, kind.as_pointer()), align=align)
+
+    def store(self, value: ir.Value, address: ir.Value, align: int) -> None:
+        self.ir.store(value, self.ir.inttoptr(address, value.type.as_pointer()), align=align)
+
+    def advance(self, address: ir.Value, steps: ir.Value | int, size: int) -> ir.Value:
+        """address + steps * size."""
+        if isinstance(steps, int):
+            return self.ir.add(address, self.constant(steps * size)) if steps else address
+        return self.ir.add(address, self.ir.mul(steps, self.constant(size)))
+
+    def splat(self, value: ir.Value, lanes: int) -> ir.Value:
+        """All lanes `value`."""
+        undefined = ir.Constant(vector(value.type, lanes), ir.Undefined)
+        first = self.ir.insert_element(undefined, value, ir.Constant(i32, 0))
+        return self.ir.shuffle_vector(first, undefined, ir.Constant(vector(i32, lanes), [0] * lanes))
+
+    def zeros(self, kind: ir.VectorType) -> ir.Constant:
+        return ir.Constant(kind, [0] * kind.count)
+
+    def lane_mask(self, lanes: int, used: ir.Value) -> ir.Value:
+        """`<lanes x i1>`, true in the first `used` (i64) lanes."""
+        order = ir.Constant(vector(i32, lanes), list(range(lanes)))
+        return self.ir.icmp_signed("<", order, self.splat(self.ir.trunc(used, i32), lanes))
+
+    def intrinsic(self, name: str, result: ir.Type, arguments: Sequence[ir.Value]) -> ir.Value:
+        """Call an LLVM intrinsic by its full name; llvmlite's own `declare_intrinsic` refuses vector types."""
+        module = self.ir.module
+        function = module.globals.get(name)
+        if function is None:
+            function = ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
+        return self.ir.call(function, arguments)
+
+    def popcount(self, value: ir.Value) -> ir.Value:
+        return self.intrinsic(f"llvm.ctpop.v{value.type.count}i64", value.type, [value])
+
+    def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a * b + c, rounded once."""
+        return self.intrinsic(f"llvm.fma.v{a.type.count}f32", a.type, [a, b, c])
+
+    def masked_load(self, address: ir.Value, mask: ir.Value) -> ir.Value:
+        """Floats at `address` where the mask is true, 0 elsewhere; memory of false lanes is not touched."""
+        kind = vector(f32, mask.type.count)
+        pointer = self.ir.inttoptr(address, kind.as_pointer())
+        name = f"llvm.masked.load.v{kind.count}f32.p0"
+        return self.intrinsic(name, kind, [pointer, ir.Constant(i32, 4), mask, self.zeros(kind)])
+
+    def masked_store(self, value: ir.Value, address: ir.Value, mask: ir.Value) -> None:
+        """Store the floats whose mask is true; memory of false lanes is not touched."""
+        pointer = self.ir.inttoptr(address, value.type.as_pointer())
+        name = f"llvm.masked.store.v{value.type.count}f32.p0"
+        self.intrinsic(name, ir.VoidType(), [value, pointer, ir.Constant(i32, 4), mask])
+
+    def bits(self, truths: ir.Value) -> ir.Value:
+        """`<n x i1>` as an integer of n bits, lane 0 the lowest."""
+        return self.ir.bitcast(truths, ir.IntType(truths.type.count))
+
+    def loop(
+        self, count: ir.Value, state: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
+    ) -> list[ir.Value]:
+        """`for i in range(count): state = body(i, state)`, at least once; the state lives in registers. Returns the last."""
+        before = self.ir.block
+        inside = self.ir.append_basic_block("loop")
+        after = self.ir.append_basic_block("done")
+        self.ir.branch(inside)
+        self.ir.position_at_end(inside)
+        index = self.ir.phi(i64)
+        index.add_incoming(self.constant(0), before)
+        old = [self.ir.phi(value.type) for value in state]
+        for phi, value in zip(old, state, strict=True):
+            phi.add_incoming(value, before)
+        new = body(index, list(old))
+        following = self.ir.add(index, self.constant(1))
+        index.add_incoming(following, self.ir.block)
+        for phi, value in zip(old, new, strict=True):
+            phi.add_incoming(value, self.ir.block)
+        self.ir.cbranch(self.ir.icmp_signed("<", following, count), inside, after)
+        self.ir.position_at_end(after)
+        return new

@@ -1,0 +1,176 @@
+"""Weights made ready for the tiles: panels of output channels, tables of taps, pixels and borders."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xnornet.engine import bits
+from xnornet.engine.bits import LANES, Bytes, Words
+from xnornet.engine.tiles import FLOAT_LANES
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a kernel passes over an image: its size, stride and zero padding, and what it leaves of height and width."""
+
+    kernel_height: int
+    kernel_width: int
+    stride: int = 1
+    padding: int = 0
+
+    def output(self, height: int, width: int) -> tuple[int, int]:
+        """(H', W') of an image (H, W). ValueError if the kernel does not fit into the padded image."""
+        if height + 2 * self.padding < self.kernel_height or width + 2 * self.padding < self.kernel_width:
+            raise ValueError(
+                f"image of {height}x{width} pixels with padding {self.padding} is smaller than the kernel of "
+                f"{self.kernel_height}x{self.kernel_width}"
+            )
+        return (
+            (height + 2 * self.padding - self.kernel_height) // self.stride + 1,
+            (width + 2 * self.padding - self.kernel_width) // self.stride + 1,
+        )
+
+    def pixel_offsets(self, out: tuple[int, int], image: int, row: int, pixel: int, batch: int) -> Ints:
+        """Bytes to each output pixel's window, given the bytes of an image, a row and a pixel of the padded input."""
+        images = np.arange(batch)[:, None, None] * image
+        rows = np.arange(out[0])[:, None] * self.stride * row
+        columns = np.arange(out[1]) * self.stride * pixel
+        return (images + rows + columns).astype(np.int32).reshape(-1)
+
+
+def places(size: tuple[int, int], words: int, padding: int, batch: int) -> Ints:
+    """Bytes from the start of padded packed images to each pixel inside the padding."""
+    row = (size[1] + 2 * padding) * words * 8
+    inside = Window(1, 1).pixel_offsets(size, (size[0] + 2 * padding) * row, row, words * 8, batch)
+    return inside + np.int32(padding * row + padding * words * 8)
+
+
+@dataclass(frozen=True, eq=False)
+class BinaryWeights:
+    """Signs of a binary convolution's weights as 0 and 1, (O, kh, kw, C), and what the kernel reads of them."""
+
+    signs: Bytes
+
+    @property
+    def channels(self) -> int:
+        return self.signs.shape[0]
+
+    @property
+    def depth(self) -> int:
+        return self.signs.shape[3]
+
+    @cached_property
+    def folded(self) -> bool:
+        """Whether the columns of the kernel share words (see `kernels.fold`).
+
+        Per output pixel it saves xor-popcounts and costs shifts. One of the former takes about a quarter of the latter.
+        """
+        channels, height, width, depth = self.signs.shape
+        if depth >= bits.WORD:
+            return False
+        saved = bits.panel_count(channels) * height * (width - bits.word_count(width * depth))
+        return saved > 5 * width
+
+    @cached_property
+    def panels(self) -> Words:
+        """(panels, taps, 8), as `binary_tile` reads them."""
+        channels, height, width, depth = self.signs.shape
+        rows = self.signs.reshape(channels, height, width * depth) if self.folded else self.signs
+        return bits.panels(bits.pack_bits(rows).reshape(channels, -1))
+
+    @property
+    def taps(self) -> int:
+        return self.panels.shape[1]
+
+    def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
+        """Bytes from a window's first word to that of each tap, given the bytes of an input row and pixel."""
+        _, height, width, depth = self.signs.shape
+        columns, words = (1, bits.word_count(width * depth)) if self.folded else (width, bits.word_count(depth))
+        taps = np.arange(height)[:, None, None] * row + np.arange(columns)[:, None] * pixel + np.arange(words) * 8
+        return taps.astype(np.int64).reshape(-1)
+
+    def border(self, size: tuple[int, int], window: Window, batch: int) -> tuple[Ints, Ints]:
+        """(border, table): what the count of each output pixel starts from, for an image of `size` (H, W).
+
+        table (patterns, channels padded to panels): n plus the sum of the weights that fall on padding. The kernel
+        subtracts twice the popcount, in which a zero word of the padding counted as signs of -1. border: the byte offset
+        of each output pixel's row in it.
+        """
+        channels, kernel_height, kernel_width, depth = self.signs.shape
+        sums = 2 * self.signs.sum(axis=3, dtype=np.int32) - np.int32(depth)
+        # integral[o, i, j]: sum over the taps above i and left of j
+        integral = np.zeros((channels, kernel_height + 1, kernel_width + 1), np.int64)
+        integral[:, 1:, 1:] = sums.cumsum(axis=1).cumsum(axis=2)
+        out = window.output(*size)
+        tops, row_class = _inside(size[0], kernel_height, out[0], window)
+        lefts, column_class = _inside(size[1], kernel_width, out[1], window)
+        (y0, y1), (x0, x1) = tops[:, :, None], lefts[:, None, :]
+        inside = integral[:, y1, x1] - integral[:, y0, x1] - integral[:, y1, x0] + integral[:, y0, x0]
+        start = sums[0].size * depth + integral[:, -1, -1, None, None] - inside  # (O, row classes, column classes)
+        table = np.zeros((start.shape[1] * start.shape[2], bits.panel_count(channels) * LANES), np.int32)
+        table[:, :channels] = start.reshape(channels, -1).T
+        pattern = row_class[:, None] * start.shape[2] + column_class
+        return np.tile(pattern.reshape(-1) * table.strides[0], batch).astype(np.int32), table
+
+
+def _inside(size: int, kernel: int, out: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
+    """The taps that lie inside the image along one axis: distinct (first, end) as (2, classes), and each output's class."""
+    start = np.arange(out) * window.stride - window.padding
+    first = np.clip(-start, 0, kernel)
+    end = np.clip(size - start, first, kernel)
+    ranges, classes = np.unique(np.stack([first, end]), axis=1, return_inverse=True)
+    return ranges, classes.reshape(-1)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatWeights:
+    """Weights of a float convolution, float32 (O, kh, kw, C), and what the kernel reads of them."""
+
+    weight: Floats
+
+    @property
+    def channels(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def depth(self) -> int:
+        return self.weight.shape[3]
+
+    @cached_property
+    def panels(self) -> Floats:
+        """(panels, taps, 16), missing channels zero."""
+        rows = self.weight.reshape(self.channels, -1)
+        count = -(-self.channels // FLOAT_LANES)
+        out = bits.aligned((count, rows.shape[1], FLOAT_LANES), np.float32)
+        padded = np.zeros((count * FLOAT_LANES, rows.shape[1]), np.float32)
+        padded[: self.channels] = rows
+        out[:] = padded.reshape(count, FLOAT_LANES, -1).transpose(0, 2, 1)
+        return out
+
+    @property
+    def taps(self) -> int:
+        return self.panels.shape[1]
+
+    def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
+        """As `BinaryWeights.tap_offsets`; in the order row, column, channel, in which torch adds too."""
+        _, height, width, depth = self.weight.shape
+        taps = np.arange(height)[:, None, None] * row + np.arange(width)[:, None] * pixel + np.arange(depth) * 4
+        return taps.astype(np.int64).reshape(-1)
+
+
+def per_channel(values: np.ndarray | None, channels: int, fill: float, dtype: type) -> np.ndarray:
+    """A table of one value a channel as the tiles read it: padded with `fill` to whole panels of either kind."""
+    out = np.full(-(-channels // FLOAT_LANES) * FLOAT_LANES, fill, dtype)
+    out[:channels] = 0 if values is None else values
+    return out
+
+
+def flip_bytes(flip: np.ndarray | None, channels: int) -> Bytes:
+    """Truth values (channels,) as bytes of 8, padded to whole words."""
+    truths = np.zeros(channels, bool) if flip is None else np.asarray(flip, bool)
+    return bits.pack_bits(truths).view(np.uint8)
