@@ -1,1 +1,1 @@
-"""XNOR-Net, reproducibly: training with the corrected gradient, packed binary weights, and a CPU engine that runs them."""
+"""XNOR-Net, reproducibly: training with the corrected gradient, packed weights, and a CPU engine that runs them."""

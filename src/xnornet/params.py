@@ -5,7 +5,7 @@ There are no defaults here: params.yaml has every number, once.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
@@ -37,7 +37,7 @@ class Runtime(Section):
 
 
 class Data(Section):
-    """Size of the sets. `train` and `test` only where the set is not handed out divided (shapes: both, digits: test)."""
+    """Sizes. `train` and `test` only where the set does not come divided (shapes: both, digits: test)."""
 
     seed: NonNegativeInt
     validation: PositiveInt
@@ -161,8 +161,8 @@ class Params(Section):
 
 def known(kind: str, name: str, choices: Any) -> Any:
     """Return `name` if it is one of the Literal `choices`; else a ParamsError that lists them."""
-    if name not in choices.__args__:
-        raise ParamsError(f"unknown {kind} {name!r}: choose from {', '.join(choices.__args__)}")
+    if name not in get_args(choices):
+        raise ParamsError(f"unknown {kind} {name!r}: choose from {', '.join(get_args(choices))}")
     return name
 
 

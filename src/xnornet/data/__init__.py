@@ -19,7 +19,9 @@ def prepare(name: str, params: Data, downloads: str | Path = "data/downloads") -
     wanted = {"mnist": [], "cifar10": [], "digits": ["test"], "shapes": ["train", "test"]}[name]
     for key, value in sizes.items():
         if (value is not None) != (key in wanted):
-            raise ParamsError(f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set has its own size'}")
+            raise ParamsError(
+                f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set has its own size'}"
+            )
     match name:
         case "mnist":
             return sources.mnist(Path(downloads))

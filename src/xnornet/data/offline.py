@@ -22,7 +22,9 @@ def digits(*, test: int, seed: int) -> Prepared:
     labels = bunch.target.astype(np.uint8)
     train, held = train_test_split(np.arange(len(labels)), test_size=test, random_state=seed, stratify=labels)
     everything = Images(images[..., None], labels)
-    return Prepared(everything.take(train), everything.take(held), tuple("0123456789"), "scikit-learn digits", "original")
+    return Prepared(
+        everything.take(train), everything.take(held), tuple("0123456789"), "scikit-learn digits", "original"
+    )
 
 
 def shapes(*, train: int, test: int, seed: int) -> Prepared:

@@ -1,10 +1,11 @@
-"""The prepared form of a data set: one safetensors file, uint8 images and labels, the same bytes whenever it is made."""
+"""The prepared form of a data set: one safetensors file, uint8 images and labels, the same bytes every time."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -64,6 +65,14 @@ class Prepared:
             raise DataError(f"validation: {validation} images asked for, but the training set has {len(self.train)}")
         order = np.random.default_rng(seed).permutation(len(self.train))
         return self.train.take(np.sort(order[validation:])), self.train.take(np.sort(order[:validation]))
+
+    def save_samples(self, path: str | Path, side: int = 10) -> None:
+        """Write the first side x side test images as one PNG, row by row."""
+        first = self.test.images[: side * side]
+        _, height, width, channels = first.shape
+        sheet = first.reshape(side, side, height, width, channels).swapaxes(1, 2)
+        with atomic(path) as part:
+            Image.fromarray(sheet.reshape(side * height, side * width, channels).squeeze()).save(part)
 
     def save(self, path: str | Path) -> None:
         """Write the file, atomically."""

@@ -109,7 +109,9 @@ def _verify(path: Path, md5: str) -> None:
     with path.open("rb") as file:
         seen = hashlib.file_digest(file, "md5").hexdigest()
     if seen != md5:
-        raise DataError(f"{path} is truncated or altered: its md5 is {seen}, MNIST's is {md5}; delete it and get it again")
+        raise DataError(
+            f"{path} is truncated or altered: its md5 is {seen}, MNIST's is {md5}; delete it and get it again"
+        )
 
 
 def _class_folders(folder: Path) -> Prepared:
@@ -138,5 +140,9 @@ def _class_folders(folder: Path) -> Prepared:
         parts.append(Images(images, np.array(data.targets, np.uint8)))
     jpeg = bool(suffixes & {".jpg", ".jpeg"})
     return Prepared(
-        parts[0], parts[1], CIFAR10_CLASSES, "CIFAR-10" + (", JPEG copy" if jpeg else ""), "jpeg" if jpeg else "original"
+        parts[0],
+        parts[1],
+        CIFAR10_CLASSES,
+        "CIFAR-10" + (", JPEG copy" if jpeg else ""),
+        "jpeg" if jpeg else "original",
     )

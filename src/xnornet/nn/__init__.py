@@ -2,16 +2,20 @@
 
 from xnornet.nn.binarize import scaled_sign, sign_ste, update_binary_grad_weight
 from xnornet.nn.layers import XnorConv2d, XnorLinear, binary_layers, count_parameters
+from xnornet.nn.modelfile import ModelFileError, load_model, save_model
 from xnornet.nn.models import LeNet5, ResNet18, build_model
 
 __all__ = [
     "LeNet5",
+    "ModelFileError",
     "ResNet18",
     "XnorConv2d",
     "XnorLinear",
     "binary_layers",
     "build_model",
     "count_parameters",
+    "load_model",
+    "save_model",
     "scaled_sign",
     "sign_ste",
     "update_binary_grad_weight",

@@ -23,7 +23,7 @@ def augment(images: Tensor, params: Augment, generator: torch.Generator) -> Tens
 
 
 def _crop_and_flip(images: Tensor, params: Augment, generator: torch.Generator) -> Tensor:
-    """Whole pixels only, so one gather does it: rows and columns of the zero-padded image, columns reversed to mirror."""
+    """One gather: rows and columns of the zero-padded image; columns reversed to mirror."""
     n, height, width, _ = images.shape
     padded = F.pad(images, (0, 0, params.crop, params.crop, params.crop, params.crop))
     offsets = torch.randint(0, 2 * params.crop + 1, (2, n, 1), generator=generator)

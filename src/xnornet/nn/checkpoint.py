@@ -5,7 +5,6 @@ They lie outside of DVC's outputs, since DVC removes those before it runs a stag
 
 import hashlib
 import json
-import os
 import pickle
 import sys
 import time
@@ -23,7 +22,7 @@ OVERHEAD = 0.02  # checkpoints may take this share of the training time
 
 
 def key(*parts: Any) -> str:
-    """Name of everything that decides the outcome: the code, torch's version, and `parts` (parameters, data), as JSON."""
+    """Digest of all that decides the outcome: the code, torch's version, and `parts` (parameters, data) as JSON."""
     digest = hashlib.sha256(torch.__version__.encode())
     for root in CODE:
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
@@ -42,7 +41,7 @@ class Checkpoints:
         self._cost = 0.0
 
     def save(self, epoch: int, state: dict[str, Any], *, last: bool) -> None:
-        """Write the state after `epoch`, unless the one before is so fresh that writing would take over 2 % of the time."""
+        """Write the state after `epoch`, unless the last one is so fresh that writing would take over 2 % of the time."""
         if not last and time.monotonic() - self._last_saved < self._cost / OVERHEAD:
             return
         start = time.monotonic()
@@ -56,7 +55,7 @@ class Checkpoints:
         self._cost = self._last_saved - start
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest readable state, or None. A damaged one is set aside, with a warning, and the one before it used."""
+        """The newest readable state, or None. A damaged one is set aside with a warning, and the one before it used."""
         for path in self._existing():
             try:
                 # weights_only: tensors and plain values; nothing in the file is executed.
@@ -72,7 +71,7 @@ class Checkpoints:
         """Remove all: the training's outputs are written."""
         for path in self.folder.glob("*.pt*"):
             path.unlink(missing_ok=True)
-        if self.folder.is_dir() and not os.listdir(self.folder):
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
     def _path(self, epoch: int) -> Path:

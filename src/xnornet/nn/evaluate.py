@@ -1,7 +1,5 @@
 """What a network answers on a set of images."""
 
-from typing import cast
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,7 +21,7 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
 def predict_images(model: nn.Module, images: np.ndarray) -> np.ndarray:
     """`predict` for NumPy: uint8 (N, H, W, C) -> float32 (N, classes), on the device that the model is on."""
     device = next(model.parameters()).device
-    return cast(np.ndarray, predict(model, torch.from_numpy(images).to(device)).cpu().numpy())
+    return predict(model, torch.from_numpy(images).to(device)).cpu().numpy()
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:

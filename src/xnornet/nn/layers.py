@@ -1,6 +1,6 @@
-"""Layers whose input is activated and whose weights multiply it: binary (sign, sign) or, as float twins, (ReLU, float)."""
+"""Layers that activate their input and weigh it: binary (sign of both) or, as float twins, ReLU and float weights."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +25,8 @@ class _Xnor:
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if gradient not in Gradient.__args__:  # type: ignore[attr-defined]
-            raise ValueError(f"unknown gradient {gradient!r}: choose from {', '.join(Gradient.__args__)}")  # type: ignore[attr-defined]
+        if gradient not in get_args(Gradient):
+            raise ValueError(f"unknown gradient {gradient!r}: choose from {', '.join(get_args(Gradient))}")
         self.binary = binary
         self.gradient: Gradient = gradient
         self.input_scaling = input_scaling
@@ -59,7 +59,9 @@ class XnorConv2d(_Xnor, nn.Conv2d):
         else:
             # The same product with alpha outside the sum: sums of +-1 are exact in float32, so the packed engine, which
             # counts, can agree with it bit for bit.
-            y = F.conv2d(sign(x), sign(self.weight), None, self.stride, self.padding) * alpha(self.weight).view(1, -1, 1, 1)
+            y = F.conv2d(sign(x), sign(self.weight), None, self.stride, self.padding) * alpha(self.weight).view(
+                1, -1, 1, 1
+            )
         if self.input_scaling:
             y = y * self._input_scale(x)
         return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)

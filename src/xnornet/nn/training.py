@@ -90,13 +90,18 @@ def fit(
     return run
 
 
-def make_network(data: Prepared, params: DatasetParams, variant: Variant, train: Images) -> nn.Module:
-    """The untrained network that `params` describe, with the training images' mean and deviation built in."""
-    options: dict[str, Any] = params.model.model_dump(exclude={"name"})
+def architecture(data: Prepared, params: DatasetParams, variant: Variant) -> dict[str, Any]:
+    """The arguments of `build_model` for the network that `params` describe."""
+    options: dict[str, Any] = params.model.model_dump() | {"variant": variant}
     if variant == "xnor":
         options |= {"gradient": params.xnor.gradient, "input_scaling": params.xnor.input_scaling}
-    _, height, width, channels = train.images.shape
-    model = build_model(params.model.name, variant, in_channels=channels, num_classes=len(data.classes), **options)
+    return options | {"in_channels": data.train.images.shape[3], "num_classes": len(data.classes)}
+
+
+def make_network(data: Prepared, params: DatasetParams, variant: Variant, train: Images) -> nn.Module:
+    """The untrained network that `params` describe, with the training images' mean and deviation built in."""
+    model = build_model(**architecture(data, params, variant))
+    height, width = train.images.shape[1:3]
     if (height, width) != (model.image_size, model.image_size):
         raise DataError(f"{params.model.name} takes {model.image_size}x{model.image_size} images, not {height}x{width}")
     model.normalize.mean.copy_(torch.from_numpy(train.images.mean(axis=(0, 1, 2)) / 255))
@@ -186,7 +191,9 @@ class _Loop:
             # Reading a loss makes an accelerator wait: not in every step.
             if time.perf_counter() - checked > 1:
                 self._check(losses[: step + 1], epoch)
-                bar.set_postfix_str(f"epoch {epoch + 1}/{self.optimization.epochs}, loss {loss.item():.4f}", refresh=False)
+                bar.set_postfix_str(
+                    f"epoch {epoch + 1}/{self.optimization.epochs}, loss {loss.item():.4f}", refresh=False
+                )
                 checked = time.perf_counter()
             bar.update()
         self._check(losses, epoch)
@@ -250,4 +257,5 @@ class _Loop:
 
 
 def _postfix(row: dict[str, float]) -> str:
-    return f"loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.1f} %, validation {row['validation_accuracy']:.2f} %"
+    loss, accuracy, validation = row["train_loss"], row["train_accuracy"], row["validation_accuracy"]
+    return f"loss {loss:.4f}, accuracy {accuracy:.1f} %, validation {validation:.2f} %"

@@ -1,0 +1,46 @@
+"""Trained networks on disk: safetensors, with what is needed to build the network again as metadata."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from xnornet.files import atomic
+from xnornet.nn.models import LeNet5, ResNet18, build_model
+
+
+class ModelFileError(ValueError):
+    """A model file is missing, damaged or not one of ours."""
+
+
+def save_model(
+    path: str | Path, model: torch.nn.Module, architecture: Mapping[str, Any], about: Mapping[str, Any]
+) -> None:
+    """Write the network's weights and buffers, atomically; the same bytes for the same network.
+
+    architecture: the arguments of `build_model`. about: anything else worth knowing (data set, data md5, ...), as JSON.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic(path) as part:
+        # One metadata key: safetensors writes several in an order that changes from run to run.
+        save_file(tensors, part, metadata={"xnornet": json.dumps({"architecture": dict(architecture), **about})})
+
+
+def load_model(path: str | Path) -> tuple[LeNet5 | ResNet18, dict[str, Any]]:
+    """Read a network, on the CPU and in evaluation mode, and what `save_model` was told about it. ModelFileError."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads(file.metadata()["xnornet"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        model = build_model(**about.pop("architecture"))
+        model.load_state_dict(tensors)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path} not found: train it with `dvc repro` or stages/train.py") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ModelFileError(f"{path} is no model file of ours ({error}): train it again") from None
+    model.eval()
+    return model, about

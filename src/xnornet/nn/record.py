@@ -1,0 +1,105 @@
+"""What a finished training leaves behind: the model file, metrics and plot data."""
+
+from pathlib import Path
+from typing import Any
+
+import cpuinfo
+import numpy as np
+import pandas as pd
+import torch
+
+from xnornet.data import Prepared
+from xnornet.files import write_csv, write_json
+from xnornet.nn.binarize import alpha
+from xnornet.nn.evaluate import loss_and_accuracy
+from xnornet.nn.layers import XnorConv2d, XnorLinear, count_parameters
+from xnornet.nn.modelfile import save_model
+from xnornet.nn.training import Run, architecture
+from xnornet.params import DatasetParams, Runtime, Variant
+
+
+def write_outputs(
+    run: Run,
+    data: Prepared,
+    data_md5: str,
+    dataset: str,
+    params: DatasetParams,
+    variant: Variant,
+    runtime: Runtime,
+    *,
+    root: str | Path = ".",
+) -> None:
+    """Test the network, once, and write under `root`:
+
+    models/<name>.safetensors, metrics/train/<name>.json (accuracies in percent), metrics/time/<name>.json (seconds and
+    where they were spent), metrics/settings/<name>.json (the parameters of this run), plots/curves/<name>.csv (a row an
+    epoch), plots/predictions/<name>.csv (a row a test image), plots/weights/<name>.csv (histograms of the weights that
+    are, or in the float twin would be, binarized); <name> is <dataset>-<variant>.
+    """
+    root, name = Path(root), f"{dataset}-{variant}"
+    test_loss, test_accuracy, predicted = loss_and_accuracy(run.model, data.test)
+    parameters, binary = count_parameters(run.model)
+    last = run.curve[-1]
+    metrics = {
+        "test_accuracy": round(test_accuracy, 4),
+        "test_loss": round(test_loss, 6),
+        "validation_accuracy": round(last["validation_accuracy"], 4),
+        "train_accuracy": round(last["train_accuracy"], 4),
+        "epochs": len(run.curve),
+        "parameters": parameters,
+        "binary_parameters": binary,
+    }
+    about = {"dataset": dataset, "data_md5": data_md5, "data_source": data.source, "classes": data.classes}
+    save_model(root / f"models/{name}.safetensors", run.model, architecture(data, params, variant), about)
+    write_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(run.curve).round(6))
+    classes = pd.Series(data.classes)
+    answers = {"actual": classes[data.test.labels].to_numpy(), "predicted": classes[predicted].to_numpy()}
+    write_csv(root / f"plots/predictions/{name}.csv", pd.DataFrame(answers))
+    write_csv(root / f"plots/weights/{name}.csv", weight_histograms(run.model))
+    write_json(root / f"metrics/settings/{name}.json", _settings(params, variant, runtime))
+    write_json(root / f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params)}})
+    write_json(root / f"metrics/train/{name}.json", {dataset: {variant: metrics}})
+
+
+def weight_histograms(model: torch.nn.Module, bins: int = 81) -> pd.DataFrame:
+    """Columns layer, left, right (of a bin), count, alpha (mean over the layer's output channels)."""
+    frames = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, XnorConv2d | XnorLinear):
+            weight = layer.weight.detach().cpu()
+            widest = float(weight.abs().max())
+            count, edges = np.histogram(weight.numpy(), bins=bins, range=(-widest, widest))
+            rows = {
+                "layer": name,
+                "left": edges[:-1],
+                "right": edges[1:],
+                "count": count,
+                "alpha": alpha(weight).mean().item(),
+            }
+            frames.append(pd.DataFrame(rows))
+    return pd.concat(frames).round(6)
+
+
+def _settings(params: DatasetParams, variant: Variant, runtime: Runtime) -> dict[str, Any]:
+    return {
+        "model": params.model.model_dump(),
+        "data": params.data.model_dump(exclude_none=True),
+        "training": params.training.model_dump(),
+        "optimization": params.variant(variant).model_dump(),
+        "runtime": runtime.model_dump(),
+    }
+
+
+def _times(run: Run, data: Prepared, params: DatasetParams) -> dict[str, Any]:
+    images = (len(data.train) - params.data.validation) // params.training.batch_size * params.training.batch_size
+    seconds_per_epoch = sorted(run.seconds)[len(run.seconds) // 2]  # the median: an epoch can be disturbed
+    device = next(run.model.parameters()).device
+    return {
+        "seconds_per_epoch": round(seconds_per_epoch, 3),
+        "images_per_second": round(images / seconds_per_epoch, 1),
+        "total_seconds": round(run.total_seconds, 1),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else cpuinfo.get_cpu_info().get("brand_raw", device.type),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,32 @@
+"""Train one network on one data set and test it once: models/<dataset>-<variant>.safetensors, metrics, plots."""
+
+from pathlib import Path
+
+from xnornet.data import Prepared, prepare
+from xnornet.nn.checkpoint import Checkpoints, key
+from xnornet.nn.record import write_outputs
+from xnornet.nn.training import fit
+from xnornet.params import Variant, known, load
+from xnornet.stage import arguments, md5, stage
+
+
+def main() -> None:
+    dataset, variant = arguments(__doc__, "dataset", "variant")
+    known("variant", variant, Variant)
+    params = load()
+    settings = params.dataset(dataset)
+    path = Path(f"data/{dataset}.safetensors")
+    if not path.exists():  # without DVC, which makes it first
+        prepare(dataset, settings.data).save(path)
+    data, data_md5 = Prepared.load(path), md5(path)
+    name = f"{dataset}-{variant}"
+    run_key = key(settings.model_dump(exclude={"float", "xnor"} - {variant}), params.runtime.model_dump(), data_md5)
+    checkpoints = Checkpoints(Path(".ckpt") / name, run_key)
+    run = fit(data, settings, variant, params.runtime, checkpoints=checkpoints, title=name)
+    write_outputs(run, data, data_md5, dataset, settings, variant, params.runtime)
+    checkpoints.clear()
+
+
+if __name__ == "__main__":
+    with stage():
+        main()
