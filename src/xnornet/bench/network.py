@@ -1,0 +1,277 @@
+"""Whole networks: the packed XNOR network against its float twin in torch, ONNX Runtime and OpenVINO.
+
+Every contestant takes the same images and normalises them itself. The torch twin is the headline: eager, float32, in
+the faster of its two memory formats. torch int8 is left out: its quantizer has moved to another package (torchao), and
+ONNX Runtime's int8 stands for that number format.
+"""
+
+import copy
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from xnornet.bench import peers as engines
+from xnornet.bench.baselines import TORCH_FLOAT32
+from xnornet.bench.timing import Timing, compare, threads, timing_lock
+from xnornet.bench.workload import Array, SkippedError
+
+PACKED = "packed"
+
+# Relative errors of the logits, ||y - y*|| / ||y*||, that a number format excuses over a whole network. For int8 it is
+# loose: quantization moves the logits, and how far is the business of an accuracy test; this one finds broken exports.
+_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.5}
+
+_CALIBRATION_IMAGES = 64
+
+_Run = Callable[[], Any]
+
+
+class Packed(Protocol):
+    """What is asked of a packed network: uint8 (N, H, W, C) images -> float32 (N, classes) logits."""
+
+    def __call__(self, images: Array, /, *, threads: int = 1) -> Array: ...
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A network to time: `call`, and the logits of what it returns (None: nothing to compare with)."""
+
+    call: _Run
+    logits: Callable[[Any], Array] | None
+    number_format: str = "float32"
+
+
+def time_network(
+    float_model: nn.Module,
+    packed_network: Packed,
+    images_uint8: Array,
+    *,
+    batches: Sequence[int],
+    thread_counts: Sequence[int],
+    repeats: int = 30,
+    budget_seconds: float = 60.0,
+    peers: bool = True,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Time inference of a network at each batch size and thread count, all contestants interleaved.
+
+    float_model: the float twin, which takes uint8 (N, C, H, W). images_uint8: (N, H, W, C), at least as many as the
+    largest batch; also calibrates int8. peers: whether to time ONNX Runtime and OpenVINO where installed.
+    budget_seconds: for each pair of batch and threads; ends the rounds early, but not before the fifth.
+
+    Returns (metrics, rows). Metrics: {"batch1": {"threads1": {"packed_ms", "torch_float32_ms", "speedup", ...}}}, ms
+    per image; `speedup` is over torch float32 in its better layout. Rows: one per batch, threads and contestant: batch,
+    threads, contestant, milliseconds_per_image, iqr (same unit), noisy, repeats, times_packed (its time over the packed
+    one's), note (why it was left out). ValueError for images of a wrong type or too few, or a batch below 1.
+    """
+    _check(images_uint8, batches, thread_counts)
+    float_model = copy.deepcopy(float_model).cpu().eval()
+    metrics: dict[str, Any] = {}
+    rows: list[dict[str, Any]] = []
+    with timing_lock(), tempfile.TemporaryDirectory(prefix="xnornet-") as folder:
+        exports = _Exports(float_model, images_uint8, Path(folder)) if peers else None
+        for batch in batches:
+            images = np.ascontiguousarray(images_uint8[:batch])
+            for count in thread_counts:
+                with threads(count):
+                    ready, skipped = _line_up(float_model, packed_network, images, count, exports)
+                    timings = compare(ready, repeats=repeats, budget_seconds=budget_seconds)
+                rows += _rows(timings, skipped, batch, count)
+                metrics.setdefault(f"batch{batch}", {})[f"threads{count}"] = _metrics(timings, batch)
+    return metrics, pd.DataFrame(rows)
+
+
+def _check(images: Array, batches: Sequence[int], thread_counts: Sequence[int]) -> None:
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be uint8 (N, H, W, C), not {images.dtype} {images.shape}")
+    if not batches or not thread_counts:
+        raise ValueError("name at least one batch size and one thread count")
+    if min(batches) < 1 or max(batches) > len(images):
+        raise ValueError(f"batches must be 1 to {len(images)} (the images given), not {list(batches)}")
+
+
+def _line_up(
+    model: nn.Module, packed: Packed, images: Array, count: int, exports: "_Exports | None"
+) -> tuple[dict[str, _Run], dict[str, str]]:
+    """Build and verify: (calls by name, reasons of those left out by name)."""
+    builders: dict[str, Callable[[], _Entry]] = {
+        PACKED: lambda: _Entry(lambda: packed(images, threads=count), None),
+        TORCH_FLOAT32[0]: lambda: _torch(model, images, torch.contiguous_format),
+        TORCH_FLOAT32[1]: lambda: _torch(model, images, torch.channels_last),
+        "torch bfloat16": lambda: _torch_bfloat16(model, images),
+    }
+    if exports is not None:
+        builders["ONNX Runtime float32"] = lambda: _onnxruntime(exports.float32, images, count, "float32")
+        builders["ONNX Runtime int8"] = lambda: _onnxruntime(exports.int8, images, count, "int8")
+        builders["OpenVINO float32"] = lambda: _openvino(exports.float32, images, count)
+    with torch.inference_mode():
+        wanted = model(_nchw(images)).numpy()
+    ready: dict[str, _Run] = {}
+    skipped: dict[str, str] = {}
+    for name, build in builders.items():
+        try:
+            entry = build()
+            if entry.logits is not None:
+                _verify(entry.logits(entry.call()), wanted, _TOLERANCE[entry.number_format])
+        except SkippedError as reason:
+            skipped[name] = str(reason)
+        else:
+            ready[name] = entry.call
+    return ready, skipped
+
+
+def _verify(got: Array, wanted: Array, tolerance: float) -> None:
+    error = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
+    if got.shape != wanted.shape or not error <= tolerance:
+        raise SkippedError(f"wrong: relative error of the logits {error:.2g} is above {tolerance:.2g}")
+
+
+def _nchw(images: Array) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+
+
+def _torch(model: nn.Module, images: Array, memory_format: torch.memory_format) -> _Entry:
+    model = copy.deepcopy(model).to(memory_format=memory_format)
+    x = _nchw(images).contiguous(memory_format=memory_format)
+    return _Entry(lambda: _forward(model, x), lambda y: y.numpy())
+
+
+def _torch_bfloat16(model: nn.Module, images: Array) -> _Entry:
+    """Weights and activations in bfloat16; images come as bfloat16 0 to 1, to its advantage."""
+    model = copy.deepcopy(model).to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = (_nchw(images).float() / 255).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+    return _Entry(lambda: _forward(model, x), lambda y: y.float().numpy(), "bfloat16")
+
+
+def _forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(x)
+
+
+class _Exports:
+    """The float twin as ONNX files, made when first asked for: `float32()` and `int8()` give their paths.
+
+    The batch size of the files is free. SkippedError where a package for it is missing.
+    """
+
+    def __init__(self, model: nn.Module, images: Array, folder: Path) -> None:
+        self._model, self._images, self._folder = model, images, folder
+
+    def float32(self) -> Path:
+        path = self._folder / "float32.onnx"
+        if not path.exists():
+            for package in ("onnx", "onnxscript"):
+                engines.load(package)
+            with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript"):
+                warnings.simplefilter("ignore")
+                # Two images: torch.export would take a batch of 1 for a constant.
+                torch.onnx.export(
+                    self._model,
+                    (_nchw(np.resize(self._images, (2, *self._images.shape[1:]))),),
+                    path,
+                    input_names=["images"],
+                    output_names=["logits"],
+                    dynamic_shapes=({0: torch.export.Dim("batch")},),
+                    external_data=False,
+                    dynamo=True,
+                    verbose=False,
+                )
+        return path
+
+    def int8(self) -> Path:
+        """Static quantization: uint8 activations calibrated on the images, int8 weights with a scale per channel."""
+        path = self._folder / "int8.onnx"
+        if not path.exists():
+            float32 = self.float32()
+            q = engines.load("onnxruntime.quantization")
+            shaped = self._folder / "shaped.onnx"
+            with _quiet(None):
+                engines.load("onnxruntime.quantization.shape_inference").quant_pre_process(
+                    float32, shaped, skip_symbolic_shape=True
+                )
+                q.quantize_static(
+                    shaped,
+                    path,
+                    _calibration(q.CalibrationDataReader, self._images[:_CALIBRATION_IMAGES]),
+                    quant_format=q.QuantFormat.QDQ,
+                    op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool"],
+                    per_channel=True,
+                    activation_type=q.QuantType.QUInt8,
+                    weight_type=q.QuantType.QInt8,
+                )
+        return path
+
+
+def _calibration(base: type, images: Array) -> Any:
+    batches = iter([{"images": _nchw(images).numpy()}])
+
+    class Reader(base):  # type: ignore[misc]  # known at run time only
+        def get_next(self) -> Mapping[str, Array] | None:
+            return next(batches, None)
+
+    return Reader()
+
+
+class _quiet:  # noqa: N801  # used like a function
+    """Silence the chatter of loggers while a block runs; None is the root logger."""
+
+    def __init__(self, *names: str | None) -> None:
+        self._loggers = [logging.getLogger(name) for name in names]
+        self._levels = [logger.level for logger in self._loggers]
+
+    def __enter__(self) -> None:
+        for logger in self._loggers:
+            logger.setLevel(logging.ERROR)
+
+    def __exit__(self, *_: object) -> None:
+        for logger, level in zip(self._loggers, self._levels, strict=True):
+            logger.setLevel(level)
+
+
+def _onnxruntime(export: Callable[[], Path], images: Array, count: int, number_format: str) -> _Entry:
+    engines.load("onnxruntime")
+    session = engines.onnxruntime_session(str(export()), count)
+    return _Entry(engines.bound_run(session, _nchw(images).numpy()), engines.bound_output, number_format)
+
+
+def _openvino(export: Callable[[], Path], images: Array, count: int) -> _Entry:
+    ov = engines.load("openvino")
+    x = _nchw(images).numpy()
+    model = ov.Core().read_model(export())
+    model.reshape(list(x.shape))
+    return _Entry(engines.openvino_run(model, x, count), lambda request: request.get_output_tensor().data)
+
+
+def _rows(timings: Mapping[str, Timing], skipped: Mapping[str, str], batch: int, count: int) -> list[dict[str, Any]]:
+    place = {"batch": batch, "threads": count}
+    timed = [
+        {
+            **place,
+            "contestant": name,
+            "milliseconds_per_image": 1e3 * timing.median / batch,
+            "iqr": 1e3 * timing.iqr / batch,
+            "noisy": timing.noisy,
+            "repeats": timing.repeats,
+            "times_packed": timing.median / timings[PACKED].median,
+            "note": "",
+        }
+        for name, timing in timings.items()
+    ]
+    return timed + [{**place, "contestant": name, "noisy": False, "note": why} for name, why in skipped.items()]
+
+
+def _metrics(timings: Mapping[str, Timing], batch: int) -> dict[str, float]:
+    milliseconds = {
+        f"{name.replace(',', '').replace(' ', '_').lower()}_ms": 1e3 * timing.median / batch
+        for name, timing in timings.items()
+    }
+    best = min(timings[name].median for name in TORCH_FLOAT32 if name in timings)
+    return {**milliseconds, "speedup": best / timings[PACKED].median}

@@ -1,0 +1,124 @@
+"""Speed-up against one parameter of a layer at a time, as the paper's figures 4b and 4c plot it, and against its laws."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
+from xnornet.bench.ours import END_TO_END, KERNEL, PACKING, ours
+from xnornet.bench.theory import Peaks, speedup_law
+from xnornet.bench.timing import Timing, compare, threads, timing_lock, usable_cores
+from xnornet.bench.workload import LAYERS, Layer, Problem, line_up
+
+log = logging.getLogger(__name__)
+
+_PAPER = LAYERS["256@14"]
+_LENET = replace(LAYERS["lenet-conv"], batch=1)
+
+AXES: Mapping[str, Callable[[int], Layer]] = {
+    # Paper, fig. 4b: 256 filters of 3x3 on 14x14, more and more input channels.
+    "input_channels": lambda value: replace(_PAPER, in_channels=value),
+    # LeNet's binary convolution, 20 channels under 5x5 at 12x12, more and more filters.
+    "output_channels": lambda value: replace(_LENET, out_channels=value),
+    # Paper, fig. 4c: 256 channels and filters on 14x14. Padding keeps the image size, for even filters but for one pixel.
+    "filter_size": lambda value: replace(_PAPER, kernel=value, padding=max(0, value - 1) // 2),
+    "image_size": lambda value: replace(_PAPER, size=value),
+    "batch": lambda value: replace(_PAPER, batch=value),
+    "threads": lambda value: replace(_PAPER, batch=8),
+}
+
+_LOOP = "compiled float32 loop"
+_COLUMNS = {
+    "ours": END_TO_END,
+    "packing": PACKING,
+    "kernel": KERNEL,
+    "torch_nchw": TORCH_FLOAT32[0],
+    "torch_channels_last": TORCH_FLOAT32[1],
+    "float32_loop": _LOOP,
+}
+
+
+def sweep(
+    axis: str,
+    values: Sequence[int],
+    *,
+    peaks: Peaks,
+    thread_count: int = 1,
+    repeats: int = 30,
+    budget_seconds: float = 4.0,
+) -> pd.DataFrame:
+    """Time a layer at each value of one axis: ours and its parts, torch float32, a plain compiled float32 loop.
+
+    axis: one of `AXES`, which say what stays fixed. peaks: of this machine, for the law of its own. thread_count: for
+    torch and ours alike; the axis `threads` has its own, and the plain loop always one. budget_seconds: per value, after
+    which the rounds end early, but not before the fifth; a value whose five rounds take longer takes longer.
+
+    One row a value. In seconds per call, `X_seconds` (median) and `X_iqr`, X = ours (packing and kernel, one call),
+    packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, float32_loop. Beside these: value;
+    torch_seconds and torch_layout, the faster of the two; speedup_torch, speedup_loop (over ours), speedup_kernel (torch
+    over the kernel alone); law_paper, law_machine (see `speedup_law`); macs; repeats; noisy (an interquartile range above
+    10 % of its median in one of them). ValueError, before anything is timed, for an unknown axis or an impossible value.
+    """
+    layers = _layers(axis, values)
+    rows = []
+    with timing_lock():
+        for value, layer in layers.items():
+            count = value if axis == "threads" else thread_count
+            with threads(count):
+                timings = _time(layer, count, repeats, budget_seconds)
+            rows.append(_row(value, layer, timings, peaks))
+            log.info("%s %d: %.1fx torch float32", axis, value, rows[-1]["speedup_torch"])
+    return pd.DataFrame(rows)
+
+
+def _layers(axis: str, values: Sequence[int]) -> dict[int, Layer]:
+    if axis not in AXES:
+        raise ValueError(f"unknown axis {axis!r}: choose from {', '.join(AXES)}")
+    if not values:
+        raise ValueError(f"{axis}: name at least one value")
+    layers = {}
+    for value in values:
+        if value < 1:
+            raise ValueError(f"{axis} must be at least 1, not {value}")
+        if axis == "threads" and value > usable_cores():
+            raise ValueError(f"{axis} must be at most {usable_cores()} (the cores this process may use), not {value}")
+        try:
+            layers[value] = AXES[axis](value)
+        except ValueError as error:
+            raise ValueError(f"{axis} {value}: {error}") from None
+    return layers
+
+
+def _time(layer: Layer, count: int, repeats: int, budget_seconds: float) -> dict[str, Timing]:
+    builders = {**ours(count), **BASELINES}
+    ready, skipped = line_up({name: builders[name] for name in _COLUMNS.values()}, Problem(layer))
+    if skipped:
+        raise RuntimeError(f"cannot time {layer}: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
+    calls = {name: contestant.call for name, contestant in ready.items()}
+    return compare(calls, repeats=repeats, budget_seconds=budget_seconds)
+
+
+def _row(value: int, layer: Layer, timings: Mapping[str, Timing], peaks: Peaks) -> dict[str, Any]:
+    seconds: dict[str, Any] = {}
+    for column, name in _COLUMNS.items():
+        seconds |= {f"{column}_seconds": timings[name].median, f"{column}_iqr": timings[name].iqr}
+    layout = min(("nchw", "channels_last"), key=lambda name: seconds[f"torch_{name}_seconds"])
+    torch_seconds = seconds[f"torch_{layout}_seconds"]
+    return {
+        "value": value,
+        **seconds,
+        "torch_seconds": torch_seconds,
+        "torch_iqr": seconds[f"torch_{layout}_iqr"],
+        "torch_layout": layout,
+        "speedup_torch": torch_seconds / seconds["ours_seconds"],
+        "speedup_loop": seconds["float32_loop_seconds"] / seconds["ours_seconds"],
+        "speedup_kernel": torch_seconds / seconds["kernel_seconds"],
+        "law_paper": speedup_law(layer.in_channels, layer.kernel),
+        "law_machine": speedup_law(layer.in_channels, layer.kernel, peaks.ratio),
+        "macs": layer.macs,
+        "repeats": min(timing.repeats for timing in timings.values()),
+        "noisy": any(timing.noisy for timing in timings.values()),
+    }
