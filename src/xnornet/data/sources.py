@@ -93,9 +93,10 @@ def download(name: str, fetch: Callable[[], T]) -> T:
             # EOFError, ValueError: an archive that ends early. RuntimeError: torchvision, when nothing matches its md5.
             except (URLError, OSError, EOFError, RuntimeError, ValueError) as error:
                 if attempt == ATTEMPTS:
+                    reason = " ".join(str(error).split())
                     raise DataError(
-                        f"{name} could not be downloaded in {ATTEMPTS} attempts ({error}). Ways out: connect this machine to "
-                        f"the network and try again, or set {FOLDER_VARIABLE} to a folder that already has the data"
+                        f"{name} could not be downloaded in {ATTEMPTS} attempts ({reason}). Ways out: connect this "
+                        f"machine to the network and try again, or set {FOLDER_VARIABLE} to a folder that already has the data"
                     ) from error
                 time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
         raise AssertionError("unreachable")

@@ -19,7 +19,7 @@ def sign(x: Tensor) -> Tensor:
 
 
 def ste_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Straight-through estimator: g 1[|x| <= 1], what passes back through sign at x (Courbariaux et al. 2016, eq. 4)."""
+    """Straight-through estimator: g 1[|x| <= 1], what passes back through sign (Courbariaux et al. 2016, eq. 4)."""
     # hardtanh's backward is this mask in one pass over memory, but with strict bounds: move them to the next value up.
     bound = 1 + torch.finfo(x.dtype).eps
     return torch.ops.aten.hardtanh_backward(grad, x, -bound, bound)
@@ -74,7 +74,7 @@ def update_binary_grad_weight(weight: Tensor, grad: Tensor) -> Tensor:
 
 
 def _paper_grad_weight(weight: Tensor, grad: Tensor) -> Tensor:
-    """dC/dW_i = dC/dW~_i (1/n + alpha 1[|W_i| <= 1]): as printed (Rastegari et al. 2016, section 3.1); not the true one."""
+    """dC/dW_i = dC/dW~_i (1/n + alpha 1[|W_i| <= 1]): as printed (Rastegari et al. 2016, section 3.1); not true."""
     return grad / weight[0].numel() + ste_backward(alpha(weight) * grad, weight)
 
 

@@ -41,7 +41,7 @@ class Checkpoints:
         self._cost = 0.0
 
     def save(self, epoch: int, state: dict[str, Any], *, last: bool) -> None:
-        """Write the state after `epoch`, unless the last one is so fresh that writing would take over 2 % of the time."""
+        """Write the state after `epoch`, unless the last is so fresh that writing would take over 2 % of the time."""
         if not last and time.monotonic() - self._last_saved < self._cost / OVERHEAD:
             return
         start = time.monotonic()

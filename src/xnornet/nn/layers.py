@@ -37,7 +37,7 @@ class _Xnor:
 
 
 class XnorConv2d(_Xnor, nn.Conv2d):
-    """Binary convolution: (sign(x) conv sign(W)) alpha (+ bias); the float twin, `binary=False`, is relu(x) conv W (+ bias).
+    """Binary convolution: (sign(x) conv sign(W)) alpha + bias; the float twin, `binary=False`: relu(x) conv W + bias.
 
     x: (N, C, H, W). Zero padding after the sign: a padded tap adds 0, not -1. `input_scaling` multiplies by K, mean|x|
     over the channels under a box filter (Rastegari et al. 2016, eq. 11). Arguments of nn.Conv2d, and `gradient`, see
@@ -74,7 +74,7 @@ class XnorConv2d(_Xnor, nn.Conv2d):
 
 
 class XnorLinear(_Xnor, nn.Linear):
-    """Binary dense layer: (sign(x) . sign(W)) alpha (+ bias); the float twin, `binary=False`, is relu(x) . W (+ bias).
+    """Binary dense layer: (sign(x) . sign(W)) alpha + bias; the float twin, `binary=False`: relu(x) . W + bias.
 
     x: (N, F). `input_scaling` multiplies by K = mean|x| over the features. Arguments of nn.Linear, and `gradient`.
     """

@@ -1,0 +1,127 @@
+"""Binary layers against sums written out, and networks against the numbers they are known by."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from xnornet.nn import XnorConv2d, XnorLinear, binary_layers, build_model, count_parameters, scaled_sign, sign_ste
+from xnornet.nn.layers import Normalize
+
+
+def test_convolution_pads_with_zeros_after_the_sign() -> None:
+    layer = XnorConv2d(2, 3, 3, padding=1, bias=False)
+    x = torch.randn(1, 2, 4, 4)
+    signs, weight = torch.where(x >= 0, 1.0, -1.0), torch.where(layer.weight >= 0, 1.0, -1.0)
+    expected = torch.zeros(1, 3, 4, 4)
+    for o in range(3):
+        for row in range(4):
+            for column in range(4):
+                for dy in range(3):
+                    for dx in range(3):
+                        y, z = row + dy - 1, column + dx - 1
+                        if 0 <= y < 4 and 0 <= z < 4:  # a padded tap adds 0
+                            expected[0, o, row, column] += (signs[0, :, y, z] * weight[o, :, dy, dx]).sum()
+        expected[0, o] *= layer.weight[o].abs().mean()
+    for mode in (layer.train(), layer.eval()):
+        torch.testing.assert_close(mode(x), expected)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("input_scaling", [True, False])
+def test_training_and_evaluation_are_the_same_function(bias: bool, input_scaling: bool) -> None:
+    conv = XnorConv2d(20, 50, 5, stride=2, padding=2, bias=bias, input_scaling=input_scaling)
+    linear = XnorLinear(80, 50, bias=bias, input_scaling=input_scaling)
+    for layer, x in ((conv, torch.randn(2, 20, 9, 9)), (linear, torch.randn(2, 80))):
+        torch.testing.assert_close(layer.train()(x), layer.eval()(x), rtol=1e-5, atol=1e-5)
+
+
+def test_evaluation_counts_exactly() -> None:
+    """Before alpha, every value is a whole number: what lets a packed network agree bit for bit."""
+    layer = XnorConv2d(64, 8, 3, padding=1, bias=False).eval()
+    layer.weight.data = torch.where(layer.weight >= 0, 1.0, -1.0)  # alpha = 1
+    y = layer(torch.randn(2, 64, 8, 8))
+    assert torch.equal(y, y.round()) and y.abs().max() > 10
+
+
+def test_input_scaling_is_equation_11() -> None:
+    layer = XnorConv2d(3, 2, 3, padding=1, bias=False, input_scaling=True)
+    x = torch.randn(1, 3, 5, 5)
+    mean = F.pad(x.abs().mean(dim=1), (1, 1, 1, 1))
+    K = torch.stack([torch.stack([mean[0, i : i + 3, j : j + 3].mean() for j in range(5)]) for i in range(5)])
+    expected = F.conv2d(sign_ste(x), scaled_sign(layer.weight), padding=1) * K
+    torch.testing.assert_close(layer(x), expected)
+
+
+def test_float_twin_is_relu_and_plain_convolution() -> None:
+    twin = XnorConv2d(3, 2, 3, binary=False)
+    x = torch.randn(1, 3, 5, 5)
+    assert torch.equal(twin(x), F.conv2d(x.clamp(min=0), twin.weight, twin.bias))
+
+
+@pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2}, {"padding": "same"}, {"padding_mode": "reflect"}])
+def test_what_the_engine_lacks_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="groups=1, dilation=1"):
+        XnorConv2d(4, 4, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "size", "total", "binary"),
+    [("lenet5", 1, 28, 431_260, 425_000), ("resnet18", 3, 32, 11_172_170, 10_985_472)],
+)
+def test_networks_have_the_size_they_are_known_by(name: str, channels: int, size: int, total: int, binary: int) -> None:
+    twins = [build_model(name, variant, in_channels=channels, num_classes=10) for variant in ("float", "xnor")]
+    assert [count_parameters(model) for model in twins] == [(total, 0), (total, binary)]
+    assert twins[0].state_dict().keys() == twins[1].state_dict().keys()
+    images = torch.randint(0, 256, (2, channels, size, size), dtype=torch.uint8)
+    for model in twins:
+        assert model(images).shape == (2, 10)
+
+
+@pytest.mark.parametrize("shortcut", ["block", "conv"])
+def test_every_parameter_of_an_xnor_network_gets_a_gradient(shortcut: str) -> None:
+    model = build_model("resnet18", "xnor", in_channels=3, num_classes=10, width=4, shortcut=shortcut)
+    F.cross_entropy(model(torch.rand(8, 3, 32, 32)), torch.arange(8)).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+    assert len(binary_layers(model)) == 16
+
+
+def test_shortcut_conv_skips_each_convolution() -> None:
+    """With dead convolutions, a network of skips still passes its input on; with one skip a block the same holds."""
+    for shortcut in ("block", "conv"):
+        model = build_model("resnet18", "xnor", in_channels=3, num_classes=10, width=4, shortcut=shortcut)
+        block = model.blocks[0].eval()  # type: ignore[union-attr]
+        for layer in binary_layers(block):
+            torch.nn.init.zeros_(layer.weight)
+        x = torch.randn(1, 4, 8, 8)
+        assert torch.equal(block(x), x)
+
+
+def test_normalize_takes_bytes_and_floats() -> None:
+    normalize = Normalize(3)
+    normalize.mean.copy_(torch.tensor([0.1, 0.2, 0.3]))
+    normalize.std.copy_(torch.tensor([0.5, 0.25, 0.2]))
+    pixels = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
+    expected = (pixels.double() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor(
+        [0.5, 0.25, 0.2]
+    ).view(3, 1, 1)
+    torch.testing.assert_close(normalize(pixels).double(), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(normalize(pixels.float() / 255), normalize(pixels))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("alexnet", "xnor"), "unknown model 'alexnet': choose from lenet5, resnet18"),
+        (("lenet5", "ternary"), "unknown variant 'ternary': choose from float, xnor"),
+    ],
+)
+def test_unknown_names_are_named(arguments: tuple[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_model(*arguments, in_channels=1, num_classes=10)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("options", [{"width": 0}, {"shortcut": "none"}, {"gradient": "exact"}])
+def test_wrong_options_are_named(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=str(next(iter(options)))):
+        build_model("resnet18", "xnor", in_channels=3, num_classes=10, **options)  # type: ignore[arg-type]
