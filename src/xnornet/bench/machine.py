@@ -6,9 +6,6 @@ from importlib import metadata
 from typing import Any
 
 import cpuinfo
-import torch
-
-from xnornet.bench.timing import usable_cores
 
 # Instruction sets that any contestant's speed hangs on, x86 then ARM; the other hundred flags would only hide them.
 _FLAGS = (
@@ -22,10 +19,10 @@ _LIBRARIES = ("torch", "numpy", "numba", "llvmlite", "onnxruntime", "openvino")
 
 
 def fingerprint() -> dict[str, Any]:
-    """Describe this machine: CPU, vector flags, cores, threads, memory, OS, Python and library versions.
+    """Describe this machine: CPU, vector flags, cores, memory, OS, Python and library versions.
 
-    The same on every call on the same machine: no times, no names of host or user. An optional library that is not
-    installed is null. Takes about a second.
+    The same on every call on the same machine: no times, no names of host or user. What is not installed or not set is
+    null. Takes about a second.
     """
     cpu = cpuinfo.get_cpu_info()
     flags = set(cpu.get("flags", ()))
@@ -42,12 +39,17 @@ def fingerprint() -> dict[str, Any]:
         },
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "torch_threads": torch.get_num_threads(),
+        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
         "os": platform.system(),
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
     }
+
+
+def usable_cores() -> int:
+    """Cores this process may run on, which a container or taskset can make fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(machine: dict[str, Any]) -> str:

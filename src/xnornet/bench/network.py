@@ -21,7 +21,9 @@ from torch import nn
 
 from xnornet.bench import peers as engines
 from xnornet.bench.baselines import TORCH_FLOAT32
-from xnornet.bench.timing import Timing, compare, threads, timing_lock
+from xnornet.bench.machine import usable_cores
+from xnornet.bench.timing import Timing, compare, timing_lock
+from xnornet.bench.timing import threads as use_threads
 from xnornet.bench.workload import Array, SkippedError
 
 PACKED = "packed"
@@ -56,7 +58,7 @@ def time_network(
     images_uint8: Array,
     *,
     batches: Sequence[int],
-    thread_counts: Sequence[int],
+    threads: Sequence[int],
     repeats: int = 30,
     budget_seconds: float = 60.0,
     peers: bool = True,
@@ -64,15 +66,16 @@ def time_network(
     """Time inference of a network at each batch size and thread count, all contestants interleaved.
 
     float_model: the float twin, which takes uint8 (N, C, H, W). images_uint8: (N, H, W, C), at least as many as the
-    largest batch; also calibrates int8. peers: whether to time ONNX Runtime and OpenVINO where installed.
-    budget_seconds: for each pair of batch and threads; ends the rounds early, but not before the fifth.
+    largest batch; they also calibrate int8. threads: thread counts, 0 for every core. peers: whether to time ONNX
+    Runtime and OpenVINO, where installed. budget_seconds: for each pair of batch and threads, after which the rounds
+    end early, but not before the fifth.
 
     Returns (metrics, rows). Metrics: {"batch1": {"threads1": {"packed_ms", "torch_float32_ms", "speedup", ...}}}, ms
     per image; `speedup` is over torch float32 in its better layout. Rows: one per batch, threads and contestant: batch,
     threads, contestant, milliseconds_per_image, iqr (same unit), noisy, repeats, times_packed (its time over the packed
     one's), note (why it was left out). ValueError for images of a wrong type or too few, or a batch below 1.
     """
-    _check(images_uint8, batches, thread_counts)
+    counts = _check(images_uint8, batches, threads)
     float_model = copy.deepcopy(float_model).cpu().eval()
     metrics: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
@@ -80,8 +83,8 @@ def time_network(
         exports = _Exports(float_model, images_uint8, Path(folder)) if peers else None
         for batch in batches:
             images = np.ascontiguousarray(images_uint8[:batch])
-            for count in thread_counts:
-                with threads(count):
+            for count in counts:
+                with use_threads(count):
                     ready, skipped = _line_up(float_model, packed_network, images, count, exports)
                     timings = compare(ready, repeats=repeats, budget_seconds=budget_seconds)
                 rows += _rows(timings, skipped, batch, count)
@@ -89,13 +92,17 @@ def time_network(
     return metrics, pd.DataFrame(rows)
 
 
-def _check(images: Array, batches: Sequence[int], thread_counts: Sequence[int]) -> None:
+def _check(images: Array, batches: Sequence[int], threads: Sequence[int]) -> list[int]:
+    """The thread counts, without repetition and with a number for 0."""
     if images.dtype != np.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 (N, H, W, C), not {images.dtype} {images.shape}")
-    if not batches or not thread_counts:
+    if not batches or not threads:
         raise ValueError("name at least one batch size and one thread count")
     if min(batches) < 1 or max(batches) > len(images):
         raise ValueError(f"batches must be 1 to {len(images)} (the images given), not {list(batches)}")
+    if min(threads) < 0 or max(threads) > usable_cores():
+        raise ValueError(f"threads must be 0 to {usable_cores()} (the cores this process may use), not {list(threads)}")
+    return list(dict.fromkeys(count or usable_cores() for count in threads))
 
 
 def _line_up(
@@ -210,10 +217,10 @@ class _Exports:
         return path
 
 
-def _calibration(base: type, images: Array) -> Any:
+def _calibration(base: Any, images: Array) -> Any:
     batches = iter([{"images": _nchw(images).numpy()}])
 
-    class Reader(base):  # type: ignore[misc]  # known at run time only
+    class Reader(base):  # known at run time only
         def get_next(self) -> Mapping[str, Array] | None:
             return next(batches, None)
 

@@ -21,8 +21,8 @@ def ours(threads: int = 1) -> dict[str, Builder]:
     """The contestants by name.
 
     `ours`: float32 in, packing, kernel, float32 out. `ours, packing` and `ours, kernel` (bits in, float32 out) are its
-    parts, called on their own, so that their sum exceeds it by one call. `ours, in a chain`: bits in, BatchNorm and sign
-    folded into thresholds, bits out.
+    parts, called on their own, so that their sum exceeds it by one call. `ours, in a chain`: bits in, BatchNorm and
+    sign folded into thresholds, bits out.
     """
 
     def end_to_end(problem: Problem) -> Contestant:

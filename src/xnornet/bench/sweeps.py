@@ -1,4 +1,4 @@
-"""Speed-up against one parameter of a layer at a time, as the paper's figures 4b and 4c plot it, and against its laws."""
+"""Speed-up against one parameter of a layer at a time, as the paper's figures 4b and 4c plot it, beside its laws."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
+from xnornet.bench.machine import usable_cores
 from xnornet.bench.ours import END_TO_END, KERNEL, PACKING, ours
 from xnornet.bench.theory import Peaks, speedup_law
-from xnornet.bench.timing import Timing, compare, threads, timing_lock, usable_cores
+from xnornet.bench.timing import Timing, compare, threads, timing_lock
 from xnornet.bench.workload import LAYERS, Layer, Problem, line_up
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ AXES: Mapping[str, Callable[[int], Layer]] = {
     "input_channels": lambda value: replace(_PAPER, in_channels=value),
     # LeNet's binary convolution, 20 channels under 5x5 at 12x12, more and more filters.
     "output_channels": lambda value: replace(_LENET, out_channels=value),
-    # Paper, fig. 4c: 256 channels and filters on 14x14. Padding keeps the image size, for even filters but for one pixel.
+    # Paper, fig. 4c: 256 channels and filters on 14x14. Padding keeps the image size, or one less for an even filter.
     "filter_size": lambda value: replace(_PAPER, kernel=value, padding=max(0, value - 1) // 2),
     "image_size": lambda value: replace(_PAPER, size=value),
     "batch": lambda value: replace(_PAPER, batch=value),
@@ -53,14 +54,17 @@ def sweep(
     """Time a layer at each value of one axis: ours and its parts, torch float32, a plain compiled float32 loop.
 
     axis: one of `AXES`, which say what stays fixed. peaks: of this machine, for the law of its own. thread_count: for
-    torch and ours alike; the axis `threads` has its own, and the plain loop always one. budget_seconds: per value, after
-    which the rounds end early, but not before the fifth; a value whose five rounds take longer takes longer.
+    torch and ours alike; the axis `threads` has its own, and the plain loop always one. budget_seconds: per value,
+    after which the rounds end early, but not before the fifth; a value whose five rounds take longer takes longer.
 
-    One row a value. In seconds per call, `X_seconds` (median) and `X_iqr`, X = ours (packing and kernel, one call),
-    packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, float32_loop. Beside these: value;
-    torch_seconds and torch_layout, the faster of the two; speedup_torch, speedup_loop (over ours), speedup_kernel (torch
-    over the kernel alone); law_paper, law_machine (see `speedup_law`); macs; repeats; noisy (an interquartile range above
-    10 % of its median in one of them). ValueError, before anything is timed, for an unknown axis or an impossible value.
+    One row a value, in column `value`. In seconds per call, `X_seconds` (median) and `X_iqr`, X being ours (packing and
+    kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster
+    of the two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel
+    alone over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats and noisy
+    (some contestant's interquartile range exceeds 10 % of its median).
+
+    More threads than this process may use are left out, with a warning. ValueError, before anything is timed, for an
+    unknown axis or an impossible value.
     """
     layers = _layers(axis, values)
     rows = []
@@ -84,7 +88,8 @@ def _layers(axis: str, values: Sequence[int]) -> dict[int, Layer]:
         if value < 1:
             raise ValueError(f"{axis} must be at least 1, not {value}")
         if axis == "threads" and value > usable_cores():
-            raise ValueError(f"{axis} must be at most {usable_cores()} (the cores this process may use), not {value}")
+            log.warning("threads %d: left out, this process may use %d cores", value, usable_cores())
+            continue
         try:
             layers[value] = AXES[axis](value)
         except ValueError as error:

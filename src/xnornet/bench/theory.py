@@ -34,3 +34,10 @@ def speedup_law(in_channels: int, kernel: int, ratio: float = PAPER_RATIO) -> fl
         raise ValueError(f"no such layer: in_channels {in_channels}, kernel {kernel}, ratio {ratio}")
     products = in_channels * kernel**2
     return ratio * products / (products + ratio)
+
+
+def measure_peaks() -> Peaks:
+    """Measure the peaks of one core of this machine; takes a moment."""
+    from xnornet.bench import roofline  # noqa: PLC0415  # compiles on import
+
+    return Peaks(*roofline.peaks())

@@ -18,6 +18,8 @@ import numpy as np
 import threadpoolctl  # type: ignore[import-untyped]
 import torch
 
+from xnornet.bench.machine import usable_cores
+
 log = logging.getLogger(__name__)
 
 NOISY = 0.10
@@ -120,11 +122,6 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def usable_cores() -> int:
-    """Cores this process may run on, which a container or taskset can make fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

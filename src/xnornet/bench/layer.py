@@ -1,0 +1,196 @@
+"""Our engine beside every other, layer by layer: `python -m xnornet.bench.layer`.
+
+The layers of ResNet-18's stages and LeNet-5's two binary layers (`LAYERS`). A peer that is missing, or wrong, is left
+out and named below the table, with the reason.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
+from xnornet.bench.machine import describe, fingerprint, usable_cores
+from xnornet.bench.ours import CHAIN, END_TO_END, KERNEL, ours
+from xnornet.bench.peers import OPENVINO, OPENVINO_CHAIN, OPENVINO_CHAIN_RAW, chain_timing, peers
+from xnornet.bench.theory import Peaks, measure_peaks
+from xnornet.bench.timing import Timing, compare, timing_lock
+from xnornet.bench.timing import threads as use_threads
+from xnornet.bench.workload import LAYERS, RESNET_LAYERS, Layer, Problem, geometric_mean, line_up
+from xnornet.files import write_csv
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Timings by layer and contestant, reasons of those left out likewise, and the peaks of one core."""
+
+    layers: Mapping[str, Layer]
+    timings: Mapping[str, Mapping[str, Timing]]
+    skipped: Mapping[str, Mapping[str, str]]
+    peaks: Peaks
+    threads: int
+
+    def seconds(self, layer: str, *contestants: str) -> float | None:
+        """Median of the fastest of these contestants; None if none of them was timed."""
+        timings = self.timings[layer]
+        return min((timings[name].median for name in contestants if name in timings), default=None)
+
+    def ratio(self, layer: str, slow: Sequence[str], fast: str) -> float | None:
+        """How many times the fastest of `slow` takes what `fast` takes."""
+        above, below = self.seconds(layer, *slow), self.seconds(layer, fast)
+        return None if above is None or below is None else above / below
+
+    def share_of_peak(self, layer: str, contestants: Sequence[str], peak: float) -> float | None:
+        """Multiply-accumulates a second over a peak in 10^9 a second and core."""
+        seconds = self.seconds(layer, *contestants)
+        return None if seconds is None else self.layers[layer].macs / seconds / (1e9 * peak * self.threads)
+
+    def rows(self) -> pd.DataFrame:
+        """One row a layer and contestant: seconds, iqr, noisy, repeats, gmacs (10^9 multiply-accumulates a second)."""
+        return pd.DataFrame(
+            {
+                "layer": layer,
+                "contestant": name,
+                "threads": self.threads,
+                "seconds": timing.median,
+                "iqr": timing.iqr,
+                "noisy": timing.noisy,
+                "repeats": timing.repeats,
+                "gmacs": self.layers[layer].macs / timing.median / 1e9,
+                "ours_is_faster_by": self.ratio(layer, [name], END_TO_END),
+            }
+            for layer, timings in self.timings.items()
+            for name, timing in timings.items()
+        )
+
+
+def measure(
+    layers: Mapping[str, Layer], *, threads: int = 1, repeats: int = 30, with_peers: bool = True
+) -> Measurement:
+    """Time every contestant on each layer, interleaved, each verified first. ValueError as for `compare`."""
+    builders = {**ours(threads), **BASELINES, **(peers(threads) if with_peers else {})}
+    timings: dict[str, dict[str, Timing]] = {}
+    skipped: dict[str, dict[str, str]] = {}
+    with timing_lock(), use_threads(threads):
+        peaks = measure_peaks()
+        for name, layer in layers.items():
+            ready, skipped[name] = line_up(builders, Problem(layer))
+            timed = compare({key: contestant.call for key, contestant in ready.items()}, repeats=repeats)
+            chain = chain_timing(timed)
+            timed.pop(OPENVINO_CHAIN_RAW, None)
+            timings[name] = timed if chain is None else {**timed, OPENVINO_CHAIN: chain}
+    return Measurement(layers, timings, skipped, peaks, threads)
+
+
+_INT8 = ("torch int8", "ONNX Runtime int8")
+
+
+def present(measurement: Measurement, *, markdown: bool = False) -> str:
+    """The tables as text: microseconds, then ratios and shares of the peaks, then what was left out."""
+    style = "github" if markdown else "simple"
+    names = list(measurement.layers)
+    contestants = list(dict.fromkeys(name for timings in measurement.timings.values() for name in timings))
+    times = [[name, *(_microseconds(measurement.timings[layer].get(name)) for layer in names)] for name in contestants]
+    peaks = measurement.peaks
+    parts = [
+        tabulate(times, ["us per call", *names], tablefmt=style, disable_numparse=True, colalign=_align(names)),
+        "~ marks an interquartile range above 10 % of the median.",
+        tabulate(_ratios(measurement), ["", *names, "geometric mean"], tablefmt=style, disable_numparse=True,
+                 colalign=_align([*names, ""])),
+        f"The mean is that of {', '.join(RESNET_LAYERS)}. Peaks of one core, measured: popcount loop "
+        f"{peaks.popcount:.0f}, float32 FMA {peaks.float32:.1f} billion multiply-accumulates a second, "
+        f"ratio {peaks.ratio:.1f}.",
+    ]  # fmt: skip
+    reasons: dict[str, list[str]] = {}
+    for layer, left_out in measurement.skipped.items():
+        for name, why in left_out.items():
+            reasons.setdefault(f"{name}: {why}", []).append(layer)
+    if reasons:
+        bullet = "- " if markdown else "  "
+        parts.append("Left out:\n" + "\n".join(f"{bullet}{why} ({', '.join(at)})" for why, at in reasons.items()))
+    return "\n\n".join(parts)
+
+
+def _ratios(measurement: Measurement) -> list[list[str]]:
+    """Rows of the second table: over whom, how many times faster; and shares of the peaks."""
+    versus = {
+        "ours over torch float32, better layout": (TORCH_FLOAT32, END_TO_END),
+        "ours over ONNX Runtime float32": (("ONNX Runtime float32",), END_TO_END),
+        "ours over the better int8": (_INT8, END_TO_END),
+        "ours over OpenVINO binary": ((OPENVINO,), END_TO_END),
+        "chain over OpenVINO's chain": ((OPENVINO_CHAIN,), CHAIN),
+        "ours over the compiled loop": (("compiled float32 loop",), END_TO_END),
+    }
+    shares = {
+        "kernel, of the popcount peak": ((KERNEL,), measurement.peaks.popcount),
+        "in a chain, of the popcount peak": ((CHAIN,), measurement.peaks.popcount),
+        "torch float32, of the FMA peak": (TORCH_FLOAT32, measurement.peaks.float32),
+    }
+    rows = []
+    for title, (slow, fast) in versus.items():
+        by_layer = {layer: measurement.ratio(layer, slow, fast) for layer in measurement.layers}
+        rows.append([title, *(_format(value, "{:.1f}x") for value in by_layer.values()), _mean(by_layer, "{:.1f}x")])
+    for title, (contestants, peak) in shares.items():
+        by_layer = {layer: measurement.share_of_peak(layer, contestants, peak) for layer in measurement.layers}
+        rows.append([title, *(_format(value, "{:.0%}") for value in by_layer.values()), _mean(by_layer, "{:.0%}")])
+    return [row for row in rows if any(cell != "-" for cell in row[1:])]
+
+
+def _mean(by_layer: Mapping[str, float | None], form: str) -> str:
+    values = [value for layer in RESNET_LAYERS if (value := by_layer.get(layer)) is not None]
+    return _format(geometric_mean(values) if len(values) == len(RESNET_LAYERS) else None, form)
+
+
+def _format(value: float | None, form: str) -> str:
+    return "-" if value is None else form.format(value)
+
+
+def _microseconds(timing: Timing | None) -> str:
+    return (
+        "-" if timing is None else f"{1e6 * timing.median:.{0 if timing.median >= 100e-6 else 1}f}{'~' * timing.noisy}"
+    )
+
+
+def _align(columns: Sequence[str]) -> list[str]:
+    return ["left", *("right" for _ in columns)]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m xnornet.bench.layer", description="Time single layers: our engine beside every other installed."
+    )
+    parser.add_argument("--layers", nargs="+", metavar="NAME", default=list(LAYERS), help=f"of {', '.join(LAYERS)}")
+    parser.add_argument("--repeats", type=int, default=30, help="timed blocks of each contestant (default: 30)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each contestant (default: 1)")
+    parser.add_argument("--no-peers", action="store_true", help="without ONNX Runtime and OpenVINO")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all timings to this file")
+    options = parser.parse_args(arguments)
+    for name in options.layers:
+        if name not in LAYERS:
+            parser.error(f"unknown layer {name!r}: choose from {', '.join(LAYERS)}")
+    if options.repeats < 1:
+        parser.error(f"--repeats must be at least 1, not {options.repeats}")
+    if not 1 <= options.threads <= usable_cores():
+        parser.error(f"--threads must be 1 to {usable_cores()} (the cores it may use), not {options.threads}")
+    if options.csv and options.csv.is_dir():
+        parser.error(f"--csv {options.csv} is a folder, not a file")
+    measurement = measure(
+        {name: LAYERS[name] for name in options.layers},
+        threads=options.threads,
+        repeats=options.repeats,
+        with_peers=not options.no_peers,
+    )
+    count = f"{options.threads} thread{'s' * (options.threads > 1)}"
+    print(f"{describe(fingerprint())}; {count}, median of {options.repeats}\n")
+    print(present(measurement, markdown=options.markdown))
+    if options.csv:
+        write_csv(options.csv, measurement.rows())
+
+
+if __name__ == "__main__":
+    main()

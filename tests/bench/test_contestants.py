@@ -1,0 +1,115 @@
+"""Every contestant, ours and others', computes the layer that it is said to."""
+
+import builtins
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from xnornet.bench import peers as peers_module
+from xnornet.bench.baselines import BASELINES
+from xnornet.bench.ours import ours
+from xnornet.bench.peers import CHAIN_LENGTH, OPENVINO, OPENVINO_CHAIN_RAW, chain_timing, openvino_binary, peers
+from xnornet.bench.timing import Timing
+from xnornet.bench.workload import Layer, Problem, SkippedError, check
+
+LAYERS = [
+    Layer(16, 16, size=6, batch=2),
+    Layer(20, 50, kernel=5, size=8, padding=0, batch=3),
+    Layer(24, 10, kernel=2, size=5, padding=0, stride=2),
+    Layer(3, 7, kernel=1, size=4, padding=0),
+    Layer.dense(40, 30, batch=5),
+]
+CONTESTANTS = {**ours(), **BASELINES, **peers()}
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_contestant_is_right(name: str, layer: Layer) -> None:
+    try:
+        contestant = CONTESTANTS[name](Problem(layer))
+    except SkippedError as reason:
+        pytest.skip(str(reason))
+    check(contestant)
+    check(contestant)  # a second call does not build on the first
+
+
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_the_check_would_see_other_weights(name: str) -> None:
+    """A contestant held to the result of other weights fails: its tolerance is not so wide that anything passes."""
+    layer = LAYERS[0]
+    try:
+        contestant = CONTESTANTS[name](Problem(layer))
+        other = CONTESTANTS[name](Problem(layer, seed=1))
+    except SkippedError as reason:
+        pytest.skip(str(reason))
+    with pytest.raises(AssertionError, match="relative error"):
+        check(replace(contestant, wanted=other.wanted))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_do_not_change_our_result(threads: int) -> None:
+    problem = Problem(LAYERS[1])
+    for build in ours(threads).values():
+        check(build(problem))
+
+
+@pytest.mark.parametrize("channels", [20, 33])
+def test_openvino_is_kept_off_the_channels_it_gets_wrong(channels: int) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(SkippedError, match=f"multiple of 8, here {channels}"):
+        openvino_binary(Problem(Layer(channels, 16, size=6)))
+
+
+def test_a_window_that_openvino_lacks_is_skipped() -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(SkippedError, match="20x20"):
+        openvino_binary(Problem(Layer(8, 8, kernel=20, size=14, padding=9)))
+
+
+@pytest.mark.parametrize("name", peers())
+def test_a_missing_peer_is_skipped_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(module: str, package: str | None = None) -> object:
+        raise ModuleNotFoundError(module)
+
+    monkeypatch.setattr(peers_module.importlib, "import_module", missing)
+    with pytest.raises(SkippedError, match=r"(onnx|openvino)\w* is not installed"):
+        peers()[name](Problem(LAYERS[0]))
+
+
+def test_baselines_need_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    original: Callable = builtins.__import__
+
+    def guarded(name: str, *args: object, **kwargs: object) -> object:
+        assert name.partition(".")[0] not in ("onnx", "onnxruntime", "openvino")
+        return original(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", guarded)
+    for build in (*ours().values(), *BASELINES.values()):
+        check(build(Problem(LAYERS[0])))
+
+
+def test_chain_timing_is_the_difference_of_both_lengths() -> None:
+    one = Timing(median=10.0, q1=9.0, q3=11.0, repeats=30, loops=1)
+    many = Timing(median=10.0 + 3.0 * (CHAIN_LENGTH - 1), q1=30.0, q3=36.0, repeats=30, loops=1)
+    step = chain_timing({OPENVINO: one, OPENVINO_CHAIN_RAW: many})
+    assert step is not None
+    assert step.median == pytest.approx(3.0)
+    assert step.iqr == pytest.approx((2.0 + 6.0) / (CHAIN_LENGTH - 1))
+    assert chain_timing({OPENVINO: one}) is None
+    assert chain_timing({OPENVINO: many, OPENVINO_CHAIN_RAW: one}) is None
+
+
+def test_inputs_outlive_the_caller_s_arrays() -> None:
+    """Runtimes share the memory of their input; a contestant alone must keep it alive."""
+    contestants = []
+    for name, build in peers().items():
+        try:
+            contestants.append((name, build(Problem(LAYERS[0]))))
+        except SkippedError:
+            continue
+    litter = [np.full((2, 16, 6, 6), np.nan, np.float32) for _ in range(100)]
+    for _, contestant in contestants:
+        check(contestant)
+    assert len(litter) == 100

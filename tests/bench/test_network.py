@@ -1,0 +1,109 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from xnornet.bench import network
+from xnornet.bench.machine import usable_cores
+from xnornet.bench.network import time_network
+from xnornet.nn import build_model
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    model = build_model("lenet5", "float", in_channels=1, num_classes=10).eval()
+    model.normalize.mean.fill_(0.5)
+    model.normalize.std.fill_(0.3)
+    return model
+
+
+class Packed:
+    """Stands for a packed network, and notes what it was given."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[Any, ...]] = set()
+
+    def __call__(self, images: np.ndarray, /, *, threads: int = 1) -> np.ndarray:
+        self.seen.add((images.dtype.name, images.shape, threads))
+        return np.zeros((len(images), 10), np.float32)
+
+
+@pytest.fixture(scope="module")
+def result(model: nn.Module) -> tuple[dict[str, Any], pd.DataFrame, Packed]:
+    packed = Packed()
+    metrics, rows = time_network(
+        model, packed, IMAGES, batches=[1, 8], threads=[1], repeats=2, budget_seconds=0, peers=True
+    )
+    return metrics, rows, packed
+
+
+def test_every_contestant_is_right_or_named_as_missing(result: tuple[dict[str, Any], pd.DataFrame, Packed]) -> None:
+    _, rows, _ = result
+    for note in rows.note:
+        assert note == "" or note.endswith("is not installed")
+    assert list(rows[rows.batch == 1].contestant) == list(rows[rows.batch == 8].contestant)
+    assert {"packed", "torch float32", "torch float32, channels last", "torch bfloat16"} <= set(rows.contestant)
+
+
+def test_packed_gets_channels_last_bytes(result: tuple[dict[str, Any], pd.DataFrame, Packed]) -> None:
+    assert result[2].seen == {("uint8", (1, 28, 28, 1), 1), ("uint8", (8, 28, 28, 1), 1)}
+
+
+def test_metrics_agree_with_rows(result: tuple[dict[str, Any], pd.DataFrame, Packed]) -> None:
+    metrics, rows, _ = result
+    assert set(metrics) == {"batch1", "batch8"}
+    block = metrics["batch8"]["threads1"]
+    of_batch = rows[rows.batch == 8].set_index("contestant").milliseconds_per_image
+    assert block["packed_ms"] == of_batch["packed"]
+    assert block["torch_float32_channels_last_ms"] == of_batch["torch float32, channels last"]
+    best = of_batch[["torch float32", "torch float32, channels last"]].min()
+    assert block["speedup"] == pytest.approx(best / of_batch["packed"])
+    ratio = rows[(rows.batch == 8) & (rows.contestant == "torch bfloat16")].times_packed.item()
+    assert ratio == pytest.approx(of_batch["torch bfloat16"] / of_batch["packed"])
+
+
+def test_the_model_given_is_left_as_it_was(model: nn.Module) -> None:
+    assert next(model.parameters()).dtype == torch.float32
+    assert all(p.is_contiguous() for p in model.parameters())
+
+
+def test_a_contestant_that_computes_something_else_is_left_out(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = network._torch_bfloat16
+    monkeypatch.setattr(network, "_torch_bfloat16", lambda model, images: right(model, 255 - images))
+    metrics, rows = time_network(model, Packed(), IMAGES, batches=[2], threads=[1], repeats=1, peers=False)
+    row = rows[rows.contestant == "torch bfloat16"]
+    assert row.note.item().startswith("wrong: relative error of the logits")
+    assert "torch_bfloat16_ms" not in metrics["batch2"]["threads1"]
+
+
+def test_zero_threads_are_every_core(model: nn.Module) -> None:
+    metrics, _ = time_network(model, Packed(), IMAGES, batches=[1], threads=[0, usable_cores()], repeats=1, peers=False)
+    assert list(metrics["batch1"]) == [f"threads{usable_cores()}"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"images_uint8": IMAGES.astype(np.float32)}, "images must be uint8"),
+        ({"images_uint8": IMAGES[0]}, "images must be uint8"),
+        ({"batches": [1, 9]}, r"batches must be 1 to 8 .*, not \[1, 9\]"),
+        ({"batches": [0]}, "batches must be 1 to 8"),
+        ({"batches": []}, "at least one batch"),
+        ({"threads": [-1]}, r"threads must be 0 to .*, not \[-1\]"),
+        ({"threads": [10_000]}, "threads must be 0 to"),
+    ],
+)
+def test_refused_before_anything_is_timed(model: nn.Module, arguments: dict[str, Any], message: str) -> None:
+    packed = Packed()
+    settings = {"images_uint8": IMAGES, "batches": [1], "threads": [1], "peers": False, **arguments}
+    with pytest.raises(ValueError, match=message):
+        time_network(model, packed, **settings)
+    assert not packed.seen

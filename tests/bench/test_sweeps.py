@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from xnornet.bench import sweeps
+from xnornet.bench.machine import usable_cores
+from xnornet.bench.sweeps import AXES, sweep
+from xnornet.bench.theory import Peaks, speedup_law
+
+PEAKS = Peaks(popcount=600.0, float32=30.0)
+
+
+def test_one_row_a_value_with_consistent_columns() -> None:
+    frame = sweep("output_channels", [3, 8], peaks=PEAKS, budget_seconds=0)
+    assert list(frame.value) == [3, 8]
+    for column in ("ours", "packing", "kernel", "torch_nchw", "torch_channels_last", "torch", "float32_loop"):
+        assert (frame[f"{column}_seconds"] > 0).all()
+        assert (frame[f"{column}_iqr"] >= 0).all()
+    assert (frame.torch_seconds == frame[["torch_nchw_seconds", "torch_channels_last_seconds"]].min(axis=1)).all()
+    np.testing.assert_allclose(frame.speedup_torch, frame.torch_seconds / frame.ours_seconds)
+    np.testing.assert_allclose(frame.speedup_loop, frame.float32_loop_seconds / frame.ours_seconds)
+    np.testing.assert_allclose(frame.speedup_kernel, frame.torch_seconds / frame.kernel_seconds)
+    assert frame.law_paper.tolist() == [speedup_law(20, 5)] * 2
+    assert frame.law_machine.tolist() == [speedup_law(20, 5, 20.0)] * 2
+    assert (frame.repeats == 5).all()
+    assert not frame.isna().any(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("axis", "value"), [("input_channels", 1), ("filter_size", 1), ("image_size", 3), ("threads", 1)]
+)
+def test_small_points_of_every_kind(axis: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = sweeps.replace(sweeps._PAPER, in_channels=8, out_channels=8)
+    monkeypatch.setattr(sweeps, "_PAPER", small)
+    assert list(sweep(axis, [value], peaks=PEAKS, repeats=1, budget_seconds=0).value) == [value]
+
+
+def test_each_axis_moves_its_own_field_only() -> None:
+    fields = {
+        "input_channels": "in_channels",
+        "output_channels": "out_channels",
+        "image_size": "size",
+        "batch": "batch",
+    }
+    for axis, field in fields.items():
+        one, two = AXES[axis](6), AXES[axis](7)
+        assert getattr(two, field) == 7
+        assert sweeps.replace(two, **{field: 6}) == one
+
+
+@pytest.mark.parametrize(("filter_size", "out_size"), [(1, 14), (2, 13), (3, 14), (20, 13)])
+def test_filters_keep_the_image_size(filter_size: int, out_size: int) -> None:
+    assert AXES["filter_size"](filter_size).out_size == out_size
+
+
+@pytest.mark.parametrize(
+    ("axis", "values", "message"),
+    [
+        ("colour", [1], "unknown axis 'colour': choose from input_channels"),
+        ("input_channels", [], "input_channels: name at least one value"),
+        ("input_channels", [8, 0], "input_channels must be at least 1, not 0"),
+        ("filter_size", [-3], "filter_size must be at least 1, not -3"),
+    ],
+)
+def test_refused_before_anything_is_timed(
+    axis: str, values: list[int], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "_time", lambda *_: pytest.fail("timed something"))
+    with pytest.raises(ValueError, match=message):
+        sweep(axis, values, peaks=PEAKS)
+
+
+def test_a_filter_larger_than_the_image_names_axis_and_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(
+        sweeps.AXES, "filter_size", lambda value: sweeps.replace(sweeps._PAPER, kernel=value, padding=0)
+    )
+    with pytest.raises(ValueError, match="filter_size 15: kernel 15 is larger than the padded image"):
+        sweep("filter_size", [3, 15], peaks=PEAKS)
+
+
+def test_more_threads_than_cores_are_left_out() -> None:
+    assert list(sweeps._layers("threads", [1, usable_cores() + 1])) == [1]
