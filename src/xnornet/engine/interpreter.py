@@ -63,7 +63,7 @@ def _compiled(sources: str) -> Callable[..., int]:
                 elif kind == POOL_FLOATS:
                     kernels.pool_floats(op, source, target, n)
                 elif kind == BATCH_NORM:
-                    kernels.batch_norm(op, source, target, bits, n)
+                    kernels.batch_norm(op, source, target, n)
                 elif kind == INPUT_SCALE:
                     kernels.input_scale(op, source, target, n)
                 elif kind == AVERAGE:

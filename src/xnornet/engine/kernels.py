@@ -9,7 +9,6 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from xnornet.engine.op import Mode
 from xnornet.engine.signs import pack16, pack64
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE
@@ -17,9 +16,6 @@ from xnornet.engine.vector import WIDE
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for a popcount's temporaries.
 ROWS, PANELS = (8, 2) if WIDE else (4, 1)
-
-COUNTS = int(Mode.COUNTS)
-BITS = int(Mode.BITS)
 
 
 def _pointer(element: types.Type) -> Callable[[int], object]:
@@ -120,13 +116,14 @@ def fold(op, source, target, images):  # type: ignore[no-untyped-def]
     With few channels a word a pixel is mostly empty. Packed (height, width, 1 word) -> (height, out_width, depth words).
     """
     bits = op.channels  # of one pixel, below 64
+    extra = op.source_padding  # beyond the padding that the window wants
     for image in range(images):
-        x = words(source + image * op.source_bytes, op.height * op.width)
+        x = words(source + image * op.source_bytes, op.source_bytes // 8)
         out = words(target + image * op.target_bytes, op.height * op.out_width * op.depth)
         place = 0
         for y in range(op.height):
             for column in range(op.out_width):
-                start = y * op.width + column * op.stride
+                start = (y + extra) * op.width + column * op.stride + extra
                 word = np.uint64(0)
                 used = 0
                 for tap in range(op.kernel_width):
@@ -206,8 +203,8 @@ def pool_floats(op, source, target, images):  # type: ignore[no-untyped-def]
 
 
 @njit
-def batch_norm(op, source, target, bits, images):  # type: ignore[no-untyped-def]
-    """y = scale x + bias per channel; optionally max(y, 0) and, with BITS, the packed signs of y. Pixels are not padded."""
+def batch_norm(op, source, target, images):  # type: ignore[no-untyped-def]
+    """y = scale x + bias per channel, optionally max(y, 0)."""
     depth = op.depth
     scale, bias = floats(op.scale, depth), floats(op.bias, depth)
     for image in range(images):
@@ -219,8 +216,6 @@ def batch_norm(op, source, target, bits, images):  # type: ignore[no-untyped-def
                 y = x[index] * scale[channel] + bias[channel]
                 out[index] = np.float32(0) if op.relu and y < 0 else y
                 index += 1
-    if op.mode & BITS:
-        pack(op, target, bits, images)
 
 
 @njit

@@ -82,7 +82,7 @@ class PackedConv2d:
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
         self.scale = _channels("scale", alpha, self.out_channels)
         self.bias = None if bias is None else _channels("bias", bias, self.out_channels)
-        self._weights = BinaryWeights((array.transpose(0, 2, 3, 1) >= 0).view(np.uint8))
+        self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
         self._programs: OrderedDict[tuple, Program] = OrderedDict()
 
     def __repr__(self) -> str:
@@ -173,9 +173,9 @@ class PackedConv2d:
     def _conv_steps(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
         if self._weights.folded:
             folded = Buffer(folded_bytes(self._weights, shape, self.window) * program.batch)
-            add_fold(program, self._weights, source, folded, shape, self.window)
+            add_fold(program, self._weights, source, folded, shape, self.window.padding, self.window)
             source = folded
-        add_binary_conv(program, self._weights, source, shape, self.window, epilogue)
+        add_binary_conv(program, self._weights, source, shape, self.window.padding, self.window, epilogue)
 
     def _build(self, shape: Shape, steps: Callable[[Program], None]) -> Program:
         height, width = self.window.output(shape.height, shape.width)

@@ -28,6 +28,8 @@ class Program:
     """Steps that process up to `batch` images a pass, and the arenas (buffers and records) that they run in."""
 
     batch: int
+    shares_pixels: bool = True
+    """Whether threads may share out the pixels of one image: only if no operation reads what an earlier convolution made."""
     steps: list[dict[str, Value]] = field(default_factory=list)
     _free: list["_Arena"] = field(default_factory=list)
 
@@ -41,7 +43,7 @@ class Program:
         With several threads the images are shared out, or the pixels of the convolutions where there is one image only.
         """
         x_address, y_address = x.__array_interface__["data"][0], y.__array_interface__["data"][0]
-        if threads == 1 or images == 0:
+        if threads == 1 or images == 0 or (images == 1 and not self.shares_pixels):
             return self._run(x_address, y_address, images, 0, 1)
         jobs = []
         if images == 1:
@@ -184,42 +186,55 @@ def folded_bytes(weights: BinaryWeights, shape: Shape, window: Window) -> int:
 
 
 def add_fold(
-    program: Program, weights: BinaryWeights, source: Buffer | None, target: Buffer | None, shape: Shape, window: Window
+    program: Program,
+    weights: BinaryWeights,
+    source: Buffer | None,
+    target: Buffer | None,
+    shape: Shape,
+    padding: int,
+    window: Window,
 ) -> None:
-    """Packed, padded images of `shape` -> folded ones."""
-    padded = shape.padded(window.padding)
+    """Packed images of `shape`, with at least the padding of `window` -> folded ones."""
     program.add(
         Kind.FOLD,
         source=source,
         target=target,
-        height=padded.height,
-        width=padded.width,
+        height=shape.height + 2 * window.padding,
+        width=shape.width + 2 * padding,
         channels=shape.depth,
         out_width=window.output(shape.height, shape.width)[1],
         depth=bits.word_count(shape.depth * window.kernel_width),
         kernel_width=window.kernel_width,
         stride=window.stride,
-        source_bytes=padded.packed_bytes,
+        source_padding=padding - window.padding,
+        source_bytes=shape.padded(padding).packed_bytes,
         target_bytes=folded_bytes(weights, shape, window),
     )
 
 
 def add_binary_conv(
-    program: Program, weights: BinaryWeights, source: Buffer | None, shape: Shape, window: Window, epilogue: Epilogue
+    program: Program,
+    weights: BinaryWeights,
+    source: Buffer | None,
+    shape: Shape,
+    padding: int,
+    window: Window,
+    epilogue: Epilogue,
 ) -> None:
-    """Packed (or, if the weights say so, folded) images of `shape`, padded as `window` says -> what the epilogue makes."""
-    padded = shape.padded(window.padding)
+    """Packed images of `shape`, with at least the padding of `window`, folded if the weights are -> what the epilogue makes."""
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     if weights.folded:
         image = folded_bytes(weights, shape, window)
-        row = image // padded.height
+        row = image // (shape.height + 2 * window.padding)
         # A folded row has a pixel for each output column: the stride is already in it.
         pixel = row // out.width
         pixels = Window(1, 1).pixel_offsets((out.height, out.width), image, row * window.stride, pixel, program.batch)
     else:
+        image = shape.padded(padding).packed_bytes
         pixel = 8 * bits.word_count(shape.depth)
-        row, image = pixel * padded.width, padded.packed_bytes
+        row = pixel * (shape.width + 2 * padding)
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch)
+        pixels += np.int32((padding - window.padding) * (row + pixel))
     border, table = weights.border((shape.height, shape.width), window, program.batch)
     program.add(
         Kind.BINARY_CONV,
@@ -236,22 +251,27 @@ def add_binary_conv(
 
 
 def add_float_conv(
-    program: Program, weights: FloatWeights, source: Buffer | None, shape: Shape, window: Window, epilogue: Epilogue
+    program: Program,
+    weights: FloatWeights,
+    source: Buffer | None,
+    shape: Shape,
+    padding: int,
+    window: Window,
+    epilogue: Epilogue,
 ) -> None:
-    """float32 images of `shape`, already padded as `window` says -> what the epilogue makes."""
-    padded = shape.padded(window.padding)
+    """float32 images of `shape`, with at least the padding of `window` -> what the epilogue makes."""
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
-    row = 4 * padded.width * shape.depth
+    image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
+    row = pixel * (shape.width + 2 * padding)
+    pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch)
     program.add(
         Kind.FLOAT_CONV,
         source=source,
-        source_bytes=padded.float_bytes,
+        source_bytes=image,
         weights=weights.panels,
         taps=weights.taps,
-        offsets=weights.tap_offsets(row, 4 * shape.depth),
-        pixels=window.pixel_offsets(
-            (out.height, out.width), padded.float_bytes, row, 4 * shape.depth, program.batch
-        ),
+        offsets=weights.tap_offsets(row, pixel),
+        pixels=pixels + np.int32((padding - window.padding) * (row + pixel)),
         **epilogue.fields(out, program.batch),
     )
 

@@ -52,17 +52,19 @@ def places(size: tuple[int, int], words: int, padding: int, batch: int) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class BinaryWeights:
-    """Signs of a binary convolution's weights as 0 and 1, (O, kh, kw, C), and what the kernel reads of them."""
+    """Packed signs of a binary convolution's weights, words (O, kh, kw, ceil(C / 64)), and what the kernel reads of them."""
 
-    signs: Bytes
+    words: Words
+    depth: int
+
+    @classmethod
+    def of(cls, weight: np.ndarray) -> "BinaryWeights":
+        """From float weights (O, kh, kw, C)."""
+        return cls(bits.pack_signs(weight), weight.shape[3])
 
     @property
     def channels(self) -> int:
-        return self.signs.shape[0]
-
-    @property
-    def depth(self) -> int:
-        return self.signs.shape[3]
+        return self.words.shape[0]
 
     @cached_property
     def folded(self) -> bool:
@@ -70,18 +72,21 @@ class BinaryWeights:
 
         Per output pixel it saves xor-popcounts and costs shifts. One of the former takes about a quarter of the latter.
         """
-        channels, height, width, depth = self.signs.shape
-        if depth >= bits.WORD:
+        channels, height, width, _ = self.words.shape
+        if self.depth >= bits.WORD:
             return False
-        saved = bits.panel_count(channels) * height * (width - bits.word_count(width * depth))
+        saved = bits.panel_count(channels) * height * (width - bits.word_count(width * self.depth))
         return saved > 5 * width
 
     @cached_property
     def panels(self) -> Words:
         """(panels, taps, 8), as `binary_tile` reads them."""
-        channels, height, width, depth = self.signs.shape
-        rows = self.signs.reshape(channels, height, width * depth) if self.folded else self.signs
-        return bits.panels(bits.pack_bits(rows).reshape(channels, -1))
+        channels, height, width, _ = self.words.shape
+        words = self.words
+        if self.folded:
+            signs = bits.unpack_bits(words, self.depth)
+            words = bits.pack_bits(signs.reshape(channels, height, width * self.depth))
+        return bits.panels(words.reshape(channels, -1))
 
     @property
     def taps(self) -> int:
@@ -89,8 +94,9 @@ class BinaryWeights:
 
     def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
         """Bytes from a window's first word to that of each tap, given the bytes of an input row and pixel."""
-        _, height, width, depth = self.signs.shape
-        columns, words = (1, bits.word_count(width * depth)) if self.folded else (width, bits.word_count(depth))
+        _, height, columns, words = self.words.shape
+        if self.folded:
+            columns, words = 1, bits.word_count(columns * self.depth)
         taps = np.arange(height)[:, None, None] * row + np.arange(columns)[:, None] * pixel + np.arange(words) * 8
         return taps.astype(np.int64).reshape(-1)
 
@@ -101,8 +107,8 @@ class BinaryWeights:
         subtracts twice the popcount, in which a zero word of the padding counted as signs of -1. border: the byte offset
         of each output pixel's row in it.
         """
-        channels, kernel_height, kernel_width, depth = self.signs.shape
-        sums = 2 * self.signs.sum(axis=3, dtype=np.int32) - np.int32(depth)
+        channels, kernel_height, kernel_width, _ = self.words.shape
+        sums = 2 * np.bitwise_count(self.words).sum(axis=3, dtype=np.int32) - np.int32(self.depth)
         # integral[o, i, j]: sum over the taps above i and left of j
         integral = np.zeros((channels, kernel_height + 1, kernel_width + 1), np.int64)
         integral[:, 1:, 1:] = sums.cumsum(axis=1).cumsum(axis=2)
@@ -111,7 +117,7 @@ class BinaryWeights:
         lefts, column_class = _inside(size[1], kernel_width, out[1], window)
         (y0, y1), (x0, x1) = tops[:, :, None], lefts[:, None, :]
         inside = integral[:, y1, x1] - integral[:, y0, x1] - integral[:, y1, x0] + integral[:, y0, x0]
-        start = sums[0].size * depth + integral[:, -1, -1, None, None] - inside  # (O, row classes, column classes)
+        start = sums[0].size * self.depth + integral[:, -1, -1, None, None] - inside  # (O, row classes, column classes)
         table = np.zeros((start.shape[1] * start.shape[2], bits.panel_count(channels) * LANES), np.int32)
         table[:, :channels] = start.reshape(channels, -1).T
         pattern = row_class[:, None] * start.shape[2] + column_class

@@ -1,0 +1,362 @@
+"""What a packed network is: a plain description of its operations, checked completely before anything is built from it.
+
+Values are images, float32 or packed bits, each named and made once, by a node that stands before those that read it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from xnornet.engine.program import Shape
+from xnornet.engine.weights import Window
+
+IMAGE = "image"
+"""The name of the input, uint8."""
+
+LIMIT_BYTES = 1 << 28
+"""The most that the values of one image may take together: no file can make a reader allocate more."""
+
+LIMIT_WORK = 1 << 34
+"""The most products (or comparisons of a pooling) an image: no file can make a reader run for hours."""
+
+LIMIT_SIDE = 1 << 13
+LIMIT_DEPTH = 1 << 20
+LIMIT_NODES = 1000
+
+
+class FormatError(ValueError):
+    """A packed network that cannot be what `PackedNetwork.save` wrote; the message says what is wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    """One fused operation. `op` decides which of the fields it has, see `FIELDS`."""
+
+    op: str
+    name: str
+    input: str
+    output: str | None = None
+    """Float32 value that it makes, or none."""
+    bits: str | None = None
+    """Packed bits that it makes: its results compared with a threshold a channel; or none."""
+    residual: str | None = None
+    """Float32 value that is added to the result."""
+    scale_map: str | None = None
+    """K of each output pixel, by which the result is multiplied before its bias is added."""
+    channels: int = 0
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padding: int = 0
+    bias: bool = False
+    relu: bool = False
+
+    @property
+    def window(self) -> Window:
+        return Window(*self.kernel, self.stride, self.padding)
+
+    @property
+    def counts(self) -> bool:
+        """Whether a binary convolution makes nothing but bits, by a threshold on its integer counts."""
+        return self.output is None
+
+    def describe(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {name: _plain(getattr(self, name)) for name in ("op", "name", "input", *FIELDS[self.op])}
+
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "normalize": ("output",),
+    "float_conv": ("output", "bits", "channels", "kernel", "stride", "padding", "bias", "relu"),
+    "binary_conv": (
+        *("output", "bits", "residual", "scale_map"),
+        *("channels", "kernel", "stride", "padding", "bias", "relu"),
+    ),
+    "pool_bits": ("bits", "kernel", "stride"),
+    "pool_floats": ("output", "kernel", "stride"),
+    "batch_norm": ("output", "bits", "relu"),
+    "input_scale": ("output", "kernel", "stride", "padding"),
+    "average": ("output",),
+}
+"""The operations, and the fields of each beside op, name and input."""
+
+
+@dataclass(frozen=True)
+class ValueInfo:
+    """Kind and size of a value, and the zero padding that its reader wants around it."""
+
+    kind: Literal["uint8", "float32", "bits"]
+    shape: Shape
+    padding: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of one image."""
+        padded = self.shape.padded(self.padding)
+        if self.kind == "bits":
+            return padded.packed_bytes
+        return padded.float_bytes if self.kind == "float32" else padded.pixels * padded.depth
+
+
+TensorSpec = tuple[tuple[int, ...], np.dtype]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """Nodes in order of execution. `values` and `tensors`: all that they imply; made, and checked, at construction."""
+
+    image: Shape
+    nodes: tuple[Node, ...]
+    logits: str
+    values: dict[str, ValueInfo] = field(init=False, compare=False)
+    tensors: dict[str, TensorSpec] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        checker = _Checker(self)
+        object.__setattr__(self, "values", checker.values)
+        object.__setattr__(self, "tensors", checker.tensors)
+
+    @property
+    def classes(self) -> int:
+        return self.values[self.logits].shape.depth
+
+    def describe(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        image = [self.image.height, self.image.width, self.image.depth]
+        return {"image": image, "nodes": [node.describe() for node in self.nodes], "logits": self.logits}
+
+    @classmethod
+    def parse(cls, description: Any) -> "Graph":
+        """The inverse of `describe`, for input from anywhere. FormatError says what is wrong."""
+        _keys("network", description, {"image", "nodes", "logits"})
+        image = Shape(*_numbers("image", description["image"], 3))
+        nodes = description["nodes"]
+        if not isinstance(nodes, list) or not 0 < len(nodes) <= LIMIT_NODES:
+            raise FormatError(f"nodes must be a list of 1 to {LIMIT_NODES}")
+        return cls(image, tuple(_parse_node(node) for node in nodes), _text("logits", description["logits"]))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _keys(what: str, value: Any, wanted: set[str]) -> None:
+    if not isinstance(value, dict) or set(value) != wanted:
+        seen = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise FormatError(f"{what} must have the keys {sorted(wanted)}, not {seen}")
+
+
+def _text(what: str, value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= 100:
+        raise FormatError(f"{what} must be a name, not {value!r:.100}")
+    return value
+
+
+def _number(what: str, value: Any, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise FormatError(f"{what} must be an integer from {least} to {most}, not {value!r:.100}")
+    return value
+
+
+def _numbers(what: str, value: Any, count: int) -> list[int]:
+    if not isinstance(value, list) or len(value) != count:
+        raise FormatError(f"{what} must be a list of {count} integers, not {value!r:.100}")
+    return [_number(what, entry, 1, LIMIT_SIDE) for entry in value]
+
+
+def _parse_node(value: Any) -> Node:
+    if not isinstance(value, dict) or not isinstance(value.get("op"), str) or value["op"] not in FIELDS:
+        raise FormatError(f"a node must have an op, one of {', '.join(FIELDS)}, not {value!r:.100}")
+    op = value["op"]
+    _keys(f"a {op} node", value, {"op", "name", "input", *FIELDS[op]})
+    parsed: dict[str, Any] = {"op": op}
+    for name, entry in value.items():
+        if name == "kernel":
+            height, width = _numbers("kernel", entry, 2)
+            parsed[name] = (height, width)
+        elif name in ("stride", "channels", "padding"):
+            most = LIMIT_DEPTH if name == "channels" else LIMIT_SIDE
+            parsed[name] = _number(name, entry, 0 if name == "padding" else 1, most)
+        elif name in ("bias", "relu"):
+            if not isinstance(entry, bool):
+                raise FormatError(f"{name} must be true or false, not {entry!r:.100}")
+            parsed[name] = entry
+        else:
+            parsed[name] = None if entry is None else _text(name, entry)
+    if parsed["name"] is None or parsed["input"] is None:
+        raise FormatError(f"a {op} node must have a name and an input")
+    return Node(**parsed)
+
+
+class _Checker:
+    """Infers every value and tensor of a graph, and refuses the graph where two statements disagree."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.values: dict[str, ValueInfo] = {}
+        self.tensors: dict[str, TensorSpec] = {}
+        self.makers: dict[str, str] = {}
+        self.names: set[str] = set()
+        self.total = self.work = 0
+        if not all(1 <= side <= LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)):
+            raise FormatError(f"images must have sides from 1 to {LIMIT_SIDE}, not {graph.image}")
+        self.define(IMAGE, "uint8", graph.image, "")
+        for node in graph.nodes:
+            if node.name in self.names:
+                raise FormatError(f"two nodes are called {node.name!r}")
+            self.names.add(node.name)
+            getattr(self, node.op)(node)
+        if graph.logits in {name for node in graph.nodes for name in (node.input, node.residual, node.scale_map)}:
+            raise FormatError(f"the logits, {graph.logits!r}, go to the caller: no node may read them")
+        logits = self.values.get(graph.logits)
+        if logits is None or logits.kind != "float32" or logits.shape.pixels != 1 or logits.padding:
+            raise FormatError(f"logits must name a float32 value of one pixel, not {graph.logits!r}")
+
+    def define(self, name: str | None, kind: Literal["uint8", "float32", "bits"], shape: Shape, maker: str) -> None:
+        if name is None:
+            return
+        if name in self.values:
+            raise FormatError(f"the value {name!r} is made twice")
+        self.values[name] = ValueInfo(kind, shape)
+        self.makers[name] = maker
+        self.grow(self.values[name].size)
+
+    def grow(self, size: int) -> None:
+        self.total += size
+        if self.total > LIMIT_BYTES:
+            raise FormatError(f"the values of one image take more than {LIMIT_BYTES} bytes")
+
+    def read(self, node: Node, name: str, kind: str, padding: int = 0) -> Shape:
+        """The shape of a value that exists, is of this kind, and has, or can be given, this padding."""
+        value = self.values.get(name)
+        if value is None or value.kind != kind:
+            seen = "no value" if value is None else value.kind
+            raise FormatError(f"{node.name}: {name!r} must be a {kind} value made before, not {seen}")
+        paddable = kind == "bits" or self.makers[name] == "normalize"
+        if padding > value.padding:
+            if not paddable:
+                raise FormatError(f"{node.name}: {name!r} cannot be padded, only bits and normalized images can")
+            self.values[name] = ValueInfo(value.kind, value.shape, padding)
+            self.grow(self.values[name].size - value.size)
+        return value.shape
+
+    def windowed(self, node: Node, shape: Shape, channels: int) -> Shape:
+        if node.padding > max(node.kernel):
+            raise FormatError(f"{node.name}: a padding of {node.padding} is wider than the kernel, {node.kernel}")
+        try:
+            out = Shape(*node.window.output(shape.height, shape.width), channels)
+        except ValueError as error:
+            raise FormatError(f"{node.name}: {error}") from None
+        products = node.kernel[0] * node.kernel[1] * (shape.depth if "conv" in node.op else 1)
+        self.work += out.pixels * channels * products
+        if self.work > LIMIT_WORK:
+            raise FormatError(f"{node.name}: an image takes more than {LIMIT_WORK} products")
+        # The tables that a convolution reads: 3 numbers a pixel, and a row for each way in which padding cuts the kernel.
+        cuts = min(out.height, 2 * node.padding + 1) * min(out.width, 2 * node.padding + 1)
+        self.grow(12 * out.pixels + 4 * cuts * channels)
+        return out
+
+    def tensor(self, node: Node, name: str, shape: tuple[int, ...], dtype: type) -> None:
+        self.tensors[f"{node.name}.{name}"] = (shape, np.dtype(dtype))
+
+    def results(self, node: Node, shape: Shape) -> None:
+        if node.output is None and node.bits is None:
+            raise FormatError(f"{node.name}: it has no result")
+        self.define(node.output, "float32", shape, node.op)
+        self.define(node.bits, "bits", shape, node.op)
+
+    def thresholds(self, node: Node, channels: int, dtype: type) -> None:
+        if node.bits is not None:
+            self.tensor(node, "threshold", (channels,), dtype)
+            self.tensor(node, "flip", (-(-channels // 8),), np.uint8)
+
+    def normalize(self, node: Node) -> None:
+        shape = self.read(node, node.input, "uint8")
+        self.tensor(node, "mean", (shape.depth,), np.float32)
+        self.tensor(node, "std", (shape.depth,), np.float32)
+        self.results(node, shape)
+
+    def float_conv(self, node: Node) -> None:
+        shape = self.read(node, node.input, "float32", node.padding)
+        out = self.windowed(node, shape, node.channels)
+        self.tensor(node, "weight", (node.channels, *node.kernel, shape.depth), np.float32)
+        if node.bias:
+            self.tensor(node, "bias", (node.channels,), np.float32)
+        self.thresholds(node, node.channels, np.float32)
+        self.results(node, out)
+
+    def binary_conv(self, node: Node) -> None:
+        shape = self.read(node, node.input, "bits", node.padding)
+        out = self.windowed(node, shape, node.channels)
+        row = node.kernel[0] * node.kernel[1] * shape.depth
+        self.tensor(node, "weight", (node.channels, -(-row // 8)), np.uint8)
+        if node.counts:
+            if node.bias or node.relu or node.residual is not None or node.scale_map is not None:
+                raise FormatError(f"{node.name}: makes bits alone, so bias, relu, residual and scale_map belong into the threshold")
+        else:
+            self.tensor(node, "scale", (node.channels,), np.float32)
+            if node.bias:
+                self.tensor(node, "bias", (node.channels,), np.float32)
+            if node.bits is not None and node.scale_map is not None:
+                raise FormatError(f"{node.name}: a layer with a scale_map makes floats alone")
+        for name, depth in ((node.residual, node.channels), (node.scale_map, 1)):
+            if name is None:
+                continue
+            if self.makers.get(name) == "normalize" or self.read(node, name, "float32") != Shape(out.height, out.width, depth):
+                raise FormatError(f"{node.name}: {name!r} must be a result of {out.height}x{out.width}x{depth}")
+        self.thresholds(node, node.channels, np.int32 if node.counts else np.float32)
+        self.results(node, out)
+
+    def pool_bits(self, node: Node) -> None:
+        shape = self.read(node, node.input, "bits")
+        self.tensor(node, "flip", (-(-shape.depth // 8),), np.uint8)
+        self.results(node, self.windowed(node, shape, shape.depth))
+
+    def pool_floats(self, node: Node) -> None:
+        shape = self.unpadded(node)
+        self.results(node, self.windowed(node, shape, shape.depth))
+
+    def batch_norm(self, node: Node) -> None:
+        shape = self.unpadded(node)
+        if node.output is None:
+            raise FormatError(f"{node.name}: must make floats")
+        self.affine(node, shape)
+        self.results(node, shape)
+
+    def input_scale(self, node: Node) -> None:
+        shape = self.unpadded(node)
+        self.results(node, self.windowed(node, shape, 1))
+
+    def average(self, node: Node) -> None:
+        shape = self.unpadded(node)
+        self.affine(node, shape)
+        self.results(node, Shape(1, 1, shape.depth))
+
+    def affine(self, node: Node, shape: Shape) -> None:
+        self.tensor(node, "scale", (shape.depth,), np.float32)
+        self.tensor(node, "bias", (shape.depth,), np.float32)
+
+    def unpadded(self, node: Node) -> Shape:
+        if self.makers.get(node.input) == "normalize":
+            raise FormatError(f"{node.name}: a normalized image can go to a float_conv only")
+        return self.read(node, node.input, "float32")
+
+
+def check_tensors(specs: Mapping[str, TensorSpec], tensors: Mapping[str, np.ndarray]) -> None:
+    """Refuse tensors that are not exactly those that the graph wants, or hold what the kernels cannot work with."""
+    if set(specs) != set(tensors):
+        missing, unknown = sorted(set(specs) - set(tensors)), sorted(set(tensors) - set(specs))
+        raise FormatError(f"tensors do not fit the network: missing {missing[:5]}, unknown {unknown[:5]}")
+    for name, (shape, dtype) in specs.items():
+        tensor = tensors[name]
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise FormatError(f"{name} must be {dtype} {shape}, not {tensor.dtype} {tensor.shape}")
+        if dtype == np.float32:
+            finite = np.isfinite(tensor)
+            if name.endswith(".threshold"):  # -inf and inf stand for always and never
+                finite = ~np.isnan(tensor)
+            if not finite.all():
+                raise FormatError(f"{name} holds NaN or infinity")
+
+
+assert set().union(*FIELDS.values()) <= {entry.name for entry in fields(Node)}
