@@ -1,0 +1,223 @@
+"""The training loop: it learns, it repeats itself byte for byte, it resumes, it refuses what makes no sense."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from xnornet.data import Prepared, prepare
+from xnornet.nn.augment import augment
+from xnornet.nn.checkpoint import Checkpoints, key
+from xnornet.nn.modelfile import ModelFileError, load_model, save_model
+from xnornet.nn.training import TrainingError, architecture, fit, learning_rate_factor, make_optimizer
+from xnornet.params import Augment, DatasetParams, Params, ParamsError, Runtime, Variant, load
+
+ROOT = Path(__file__).parents[2]
+RUNTIME = Runtime(device="cpu", threads=1, seed=0)
+NO_CHANGE = Augment(flip=False, crop=0, rotate=0.0, scale=0.0)
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def digits(params: Params) -> Prepared:
+    return prepare("digits", params.digits.data)
+
+
+@pytest.fixture(scope="module")
+def shapes(params: Params) -> Prepared:
+    return prepare("shapes", params.shapes.data.model_copy(update={"train": 260, "test": 20}))
+
+
+def change(params: DatasetParams, **changes: Any) -> DatasetParams:
+    """A copy with values of nested blocks replaced, e.g. xnor={"epochs": 2}."""
+    blocks = {name: getattr(params, name).model_copy(update=values) for name, values in changes.items()}
+    return params.model_copy(update=blocks)
+
+
+def short(params: DatasetParams, epochs: int = 2, **changes: Any) -> DatasetParams:
+    few = {"epochs": epochs, "warmup_epochs": 0.5}
+    return change(params, **({"xnor": few, "float": few} | changes))
+
+
+@pytest.mark.parametrize("variant", ["float", "xnor"])
+def test_it_learns(variant: Variant, digits: Prepared, params: Params) -> None:
+    run = fit(digits, short(params.digits, epochs=4), variant, RUNTIME)
+    assert run.curve[-1]["train_loss"] < 0.5 * run.curve[0]["train_loss"]
+    assert run.curve[-1]["validation_accuracy"] > 80
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("variant", ["float", "xnor"])
+def test_residual_networks_train_in_either_precision(
+    variant: Variant, precision: str, shapes: Prepared, params: Params
+) -> None:
+    settings = short(params.shapes, data={"validation": 60}, training={"precision": precision})
+    run = fit(shapes, settings, variant, RUNTIME)
+    assert np.isfinite([row["train_loss"] for row in run.curve]).all()
+
+
+@pytest.mark.parametrize("gradient", ["paper", "detached"])
+def test_the_gradient_is_a_parameter_that_changes_the_result(gradient: str, digits: Prepared, params: Params) -> None:
+    runs = [fit(digits, short(params.digits, xnor={"epochs": 1, "warmup_epochs": 0.0, "gradient": g}), "xnor", RUNTIME)
+            for g in ("corrected", gradient)]  # fmt: skip
+    assert runs[0].curve != runs[1].curve
+
+
+@pytest.mark.parametrize("clamp", [True, False])
+@pytest.mark.parametrize("centre", [True, False])
+def test_latent_weights_are_centred_and_clamped_if_asked(
+    centre: bool, clamp: bool, digits: Prepared, params: Params
+) -> None:
+    xnor = {"epochs": 1, "warmup_epochs": 0.0, "learning_rate": 0.3, "centre": centre, "clamp": clamp}
+    model = fit(digits, short(params.digits, xnor=xnor), "xnor", RUNTIME).model
+    weight = model.conv2.weight.detach()  # type: ignore[union-attr, operator]
+    assert (weight.abs().max() <= 1) == clamp
+    if not clamp:
+        assert (weight.mean(dim=1).abs().max() < 1e-5) == centre
+
+
+def test_same_seed_same_bytes(shapes: Prepared, params: Params, tmp_path: Path) -> None:
+    settings = short(params.shapes, data={"validation": 60})
+    files = []
+    for name in ("a", "b"):
+        run = fit(shapes, settings, "xnor", RUNTIME)
+        save_model(tmp_path / name, run.model, architecture(shapes, settings, "xnor"), {"dataset": "shapes"})
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
+    other = fit(shapes, settings, "xnor", RUNTIME.model_copy(update={"seed": 1}))
+    save_model(tmp_path / "c", other.model, architecture(shapes, settings, "xnor"), {"dataset": "shapes"})
+    assert files[0] != (tmp_path / "c").read_bytes()
+
+
+class Killed(BaseException):
+    """Not an Exception: nothing may catch it on the way."""
+
+
+class Mortal(Checkpoints):
+    """Dies right after the checkpoint of one epoch."""
+
+    def save(self, epoch: int, state: dict[str, Any], *, last: bool) -> None:
+        self._cost = 0.0  # every epoch, however short
+        super().save(epoch, state, last=last)
+        if epoch == 2:
+            raise Killed
+
+
+@pytest.mark.parametrize("damage", [False, True])
+@pytest.mark.parametrize("variant", ["float", "xnor"])
+def test_a_killed_training_resumes_to_the_same_end(
+    variant: Variant, damage: bool, digits: Prepared, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = short(params.digits, epochs=4)
+    whole = fit(digits, settings, variant, RUNTIME)
+    with pytest.raises(Killed):
+        fit(digits, settings, variant, RUNTIME, checkpoints=Mortal(tmp_path, "key"))
+    if damage:
+        newest = max(tmp_path.glob("*.pt"))
+        newest.write_bytes(newest.read_bytes()[:5000])
+    checkpoints = Checkpoints(tmp_path, "key")
+    resumed = fit(digits, settings, variant, RUNTIME, checkpoints=checkpoints)
+    assert ("damaged" in capsys.readouterr().err) == damage
+    assert resumed.curve == whole.curve
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    assert len(list(tmp_path.glob("*.pt"))) <= 2
+    checkpoints.clear()
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_checkpoints_of_other_parameters_are_not_taken_up(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, key({"epochs": 1})).save(1, {"model": torch.ones(3)}, last=True)
+    assert Checkpoints(tmp_path, key({"epochs": 2})).load(torch.device("cpu")) is None
+    state = Checkpoints(tmp_path, key({"epochs": 1})).load(torch.device("cpu"))
+    assert state is not None and torch.equal(state["model"], torch.ones(3))
+
+
+def test_a_checkpoint_is_never_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    torch.save({"model": Evil()}, tmp_path / "key-00001.pt")
+    assert Checkpoints(tmp_path, "key").load(torch.device("cpu")) is None
+    assert not (tmp_path / "owned").exists() and (tmp_path / "key-00001.damaged").exists()
+
+
+def test_wrong_settings_end_it_before_any_work(digits: Prepared, params: Params) -> None:
+    with pytest.raises(ParamsError, match=r"batch_size is 1300, but there are 1200 training images"):
+        fit(digits, short(params.digits, training={"batch_size": 1300}), "float", RUNTIME)
+    if not torch.cuda.is_available():
+        with pytest.raises(ParamsError, match="cuda asked for, but torch finds none here: choose auto or cpu"):
+            fit(digits, params.digits, "float", RUNTIME.model_copy(update={"device": "cuda"}))
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_step(digits: Prepared, params: Params) -> None:
+    wild = short(params.digits, float={"epochs": 1, "warmup_epochs": 0.0, "learning_rate": 1e30})
+    with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step \d+: lower the learning rate"):
+        fit(digits, wild, "float", RUNTIME)
+
+
+def test_no_weight_decay_on_batchnorm_and_biases(digits: Prepared, params: Params) -> None:
+    model = fit(digits, short(params.digits, epochs=1, float={"epochs": 1, "warmup_epochs": 0.0}), "float", RUNTIME).model
+    groups = make_optimizer(model, params.digits.float).param_groups
+    decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
+    names = {name for name, p in model.named_parameters() if id(p) in decayed}
+    assert names == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}
+
+
+def test_learning_rate_warms_up_and_comes_down() -> None:
+    for schedule, end in (("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)):
+        factors = [learning_rate_factor(s, steps=100, warmup=10, schedule=schedule) for s in range(100)]
+        assert factors[:10] == sorted(factors[:10]) and factors[10] == 1.0
+        assert factors[10:] == sorted(factors[10:], reverse=True)
+        assert abs(factors[-1] - end) < 0.02
+
+
+def test_augmentation_moves_each_image_by_itself() -> None:
+    images = torch.zeros(500, 9, 9, 1, dtype=torch.uint8)
+    images[:, 4, 4] = 255
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(augment(images, NO_CHANGE, generator), images.permute(0, 3, 1, 2))
+    moved = augment(images, NO_CHANGE.model_copy(update={"crop": 2}), generator)
+    places = moved.flatten(1).argmax(1)
+    assert (moved.flatten(1).sum(1) == 255).all()
+    assert {int(p) for p in places} == {9 * y + x for y in range(2, 7) for x in range(2, 7)}
+
+
+def test_mirroring_reverses_columns_of_about_half() -> None:
+    images = torch.randint(0, 256, (200, 6, 5, 3), dtype=torch.uint8)
+    out = augment(images, NO_CHANGE.model_copy(update={"flip": True}), torch.Generator().manual_seed(0)).permute(0, 2, 3, 1)
+    mirrored = [torch.equal(a, b.flip(1)) for a, b in zip(out, images, strict=True)]
+    kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
+    assert all(m or k for m, k in zip(mirrored, kept, strict=True)) and 60 < sum(mirrored) < 140
+
+
+def test_warping_shifts_by_pixels_and_keeps_the_scale_of_values() -> None:
+    images = torch.full((16, 28, 28, 1), 255, dtype=torch.uint8)
+    out = augment(images, Augment(flip=False, crop=2, rotate=10.0, scale=0.1), torch.Generator().manual_seed(0))
+    assert out.shape == (16, 1, 28, 28) and out.dtype == torch.float32
+    torch.testing.assert_close(out[:, :, 14, 14], torch.ones(16, 1))
+    assert (out[:, 0, 0, 0] < 0.5).any()  # a corner turned out of the image
+
+
+def test_model_files_round_trip_and_damage_is_named(tmp_path: Path, digits: Prepared, params: Params) -> None:
+    settings = short(params.digits, xnor={"epochs": 1, "warmup_epochs": 0.0})
+    model = fit(digits, settings, "xnor", RUNTIME).model.eval()
+    path = tmp_path / "digits-xnor.safetensors"
+    save_model(path, model, architecture(digits, settings, "xnor"), {"dataset": "digits", "data_md5": "0"})
+    loaded, about = load_model(path)
+    assert about == {"dataset": "digits", "data_md5": "0"}
+    images = torch.from_numpy(digits.test.images[:8]).permute(0, 3, 1, 2)
+    assert torch.equal(loaded(images), model(images))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ModelFileError, match="train it again"):
+        load_model(path)
+    with pytest.raises(ModelFileError, match="not found"):
+        load_model(tmp_path / "none")

@@ -1,0 +1,71 @@
+"""params.yaml: every wrong key or value is named, with its place."""
+
+from pathlib import Path
+
+import pytest
+
+from xnornet.params import Dataset, ParamsError, known, load
+
+PARAMS = Path(__file__).parents[1] / "params.yaml"
+
+
+def with_change(tmp_path: Path, old: str, new: str) -> Path:
+    text = PARAMS.read_text()
+    assert old in text
+    path = tmp_path / "params.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+def test_the_committed_file_is_valid() -> None:
+    params = load(PARAMS)
+    assert params.dataset("mnist").variant("xnor").gradient == "corrected"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs: 30", "epochs: 0", r"mnist\.float\.epochs: .*greater than 0 \(it is 0\)"),
+        ("epochs: 30", "epochs: 2.5", r"mnist\.float\.epochs: .*integer.*2\.5"),
+        ("epochs: 30", "epochs: '3'", r"mnist\.float\.epochs: .*integer.*'3'"),
+        ("learning_rate: 0.05", "learning_rate: -0.1", r"mnist\.float\.learning_rate: .*greater than 0 \(it is -0\.1\)"),
+        ("learning_rate: 0.05", "learning_rate: .nan", r"mnist\.float\.learning_rate"),
+        ("learning_rate: 0.05", "learning_rat: 0.05", r"mnist\.float\.learning_rat: unknown parameter"),
+        ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper' or 'detached'"),
+        ("name: lenet5", "name: alexnet", r"mnist\.model: .*'lenet5', 'resnet18'"),
+        ("name: lenet5", "name: lenet5\n    width: 3", r"mnist\.model\.width: unknown parameter"),
+        ("  - mnist", "  - imagenet", r"datasets\.0: .*'mnist'.*imagenet"),
+        ("warmup_epochs: 2.0", "warmup_epochs: 30", r"mnist\.float: warmup_epochs 30.* must be less than epochs 30"),
+        ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
+        ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
+        ("  seed: 0", "  seed: 0\n  seed: 1", r"duplicate key 'seed'"),
+        ("  seed: 0", "\tseed: 0", r"not valid YAML"),
+    ],
+)
+def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        load(with_change(tmp_path, old, new))
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=r"mnist\.float\.optimizer: missing"):
+        load(with_change(tmp_path, "    optimizer: sgd        # sgd (Nesterov) | adam | adamw\n", ""))
+
+
+def test_exponents_are_numbers_as_in_dvc(tmp_path: Path) -> None:
+    assert load(with_change(tmp_path, "learning_rate: 0.05", "learning_rate: 5e-2")).mnist.float.learning_rate == 0.05
+
+
+def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match="run from the repository's root"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(b"a: \xff\xfe")
+    with pytest.raises(ParamsError, match="not valid YAML"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(PARAMS.read_bytes().replace(b"\n", b"\r\n"))
+    assert load(tmp_path / "params.yaml") == load(PARAMS)
+
+
+def test_unknown_names_list_the_known_ones() -> None:
+    with pytest.raises(ParamsError, match="unknown data set 'imagenet': choose from mnist, cifar10, digits, shapes"):
+        known("data set", "imagenet", Dataset)
