@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xnornet.engine.program import Shape
-from xnornet.engine.weights import Window
+from xnornet.engine.weights import MOST_PRODUCTS, Window
 
 IMAGE = "image"
 """The name of the input, uint8."""
@@ -265,6 +265,10 @@ class _Checker:
         self.define(node.output, "float32", shape, node.op)
         self.define(node.bits, "bits", shape, node.op)
 
+    def relu(self, node: Node) -> None:
+        if node.relu and (node.bits is not None or node.residual is not None):
+            raise FormatError(f"{node.name}: relu does not go together with bits, whose threshold does it, or a residual")
+
     def thresholds(self, node: Node, channels: int, dtype: type) -> None:
         if node.bits is not None:
             self.tensor(node, "threshold", (channels,), dtype)
@@ -277,6 +281,7 @@ class _Checker:
         self.results(node, shape)
 
     def float_conv(self, node: Node) -> None:
+        self.relu(node)
         shape = self.read(node, node.input, "float32", node.padding)
         out = self.windowed(node, shape, node.channels)
         self.tensor(node, "weight", (node.channels, *node.kernel, shape.depth), np.float32)
@@ -286,9 +291,12 @@ class _Checker:
         self.results(node, out)
 
     def binary_conv(self, node: Node) -> None:
+        self.relu(node)
         shape = self.read(node, node.input, "bits", node.padding)
         out = self.windowed(node, shape, node.channels)
         row = node.kernel[0] * node.kernel[1] * shape.depth
+        if row >= MOST_PRODUCTS:
+            raise FormatError(f"{node.name}: an output of {row} products; float32 counts exactly below {MOST_PRODUCTS}")
         self.tensor(node, "weight", (node.channels, -(-row // 8)), np.uint8)
         if node.counts:
             if node.bias or node.relu or node.residual is not None or node.scale_map is not None:

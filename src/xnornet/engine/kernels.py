@@ -17,6 +17,9 @@ from xnornet.engine.vector import WIDE
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for a popcount's temporaries.
 ROWS, PANELS = (8, 2) if WIDE else (4, 1)
 
+BLOCK = 128
+"""Pixels that pass all panels together: few enough for L1, enough to read the weights, which may lie in L2, seldom."""
+
 
 def _pointer(element: types.Type) -> Callable[[int], object]:
     @intrinsic
@@ -50,24 +53,26 @@ def words(address, size):  # type: ignore[no-untyped-def]
 
 
 def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int) -> Callable[..., None]:
-    """The loops around a kind of tile: weights of a few panels stay in L1 while all pixels pass."""
+    """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes."""
     wide, narrow = make_tile(ROWS, PANELS), make_tile(1, PANELS)
     wide_rest, narrow_rest = make_tile(ROWS, 1, masked=True), make_tile(1, 1, masked=True)
 
     @njit
     def convolve(op, address, source, target, bits, first, last):  # type: ignore[no-untyped-def]
-        blocks_end = last - (last - first) % ROWS
         full = op.channels // (lanes * PANELS) * PANELS
-        for panel in range(0, full, PANELS):
-            for pixel in range(first, blocks_end, ROWS):
-                wide(address, source, target, bits, pixel, panel)
-            for pixel in range(blocks_end, last):
-                narrow(address, source, target, bits, pixel, panel)
-        for panel in range(full, -(-op.channels // lanes)):
-            for pixel in range(first, blocks_end, ROWS):
-                wide_rest(address, source, target, bits, pixel, panel)
-            for pixel in range(blocks_end, last):
-                narrow_rest(address, source, target, bits, pixel, panel)
+        for start in range(first, last, BLOCK):
+            stop = min(start + BLOCK, last)
+            whole = stop - (stop - start) % ROWS
+            for panel in range(0, full, PANELS):
+                for pixel in range(start, whole, ROWS):
+                    wide(address, source, target, bits, pixel, panel)
+                for pixel in range(whole, stop):
+                    narrow(address, source, target, bits, pixel, panel)
+            for panel in range(full, -(-op.channels // lanes)):
+                for pixel in range(start, whole, ROWS):
+                    wide_rest(address, source, target, bits, pixel, panel)
+                for pixel in range(whole, stop):
+                    narrow_rest(address, source, target, bits, pixel, panel)
 
     return convolve
 

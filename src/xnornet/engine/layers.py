@@ -1,7 +1,6 @@
 """Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
 
 import operator
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ from xnornet.engine.program import (
     add_pack,
     folded_bytes,
 )
-from xnornet.engine.weights import BinaryWeights, Window
+from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, Window
 
 Floats = NDArray[np.float32]
 
@@ -77,13 +76,15 @@ class PackedConv2d:
             raise ValueError(f"weight must not be empty, but its shape is {array.shape}")
         if not np.isfinite(array).all():
             raise ValueError("weight must be finite, but it holds NaN or infinity")
-        self.out_channels, self.in_channels, *kernel = array.shape
-        self.window = Window(*kernel, _integer("stride", stride, 1), _integer("padding", padding, 0))
+        if array[0].size >= MOST_PRODUCTS:
+            raise ValueError(f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}")
+        self.out_channels, self.in_channels, height, width = array.shape
+        self.window = Window(height, width, _integer("stride", stride, 1), _integer("padding", padding, 0))
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
         self.scale = _channels("scale", alpha, self.out_channels)
         self.bias = None if bias is None else _channels("bias", bias, self.out_channels)
         self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
-        self._programs: OrderedDict[tuple, Program] = OrderedDict()
+        self._programs: dict[tuple[str, tuple[int, ...]], Program] = {}
 
     def __repr__(self) -> str:
         window = self.window
@@ -100,31 +101,28 @@ class PackedConv2d:
         ValueError for a wrong dtype, rank or number of channels, for NaN, and for an image smaller than the kernel.
         """
         x = self._images(x)
-        shape = Shape(*x.shape[1:])
-        program = self._program(("float", shape, bool(input_scale)), lambda p: self._float_steps(p, shape, input_scale))
-        y = np.empty((x.shape[0], *self.window.output(shape.height, shape.width), self.out_channels), np.float32)
-        if program(x, y, x.shape[0], threads=_integer("threads", threads, 1)):
+        kind = "scaled" if input_scale else "float"
+        program = self._program(kind, x.shape[1:]) or self._make_float(kind, x.shape[1:])
+        y = np.empty((len(x), *program.result), np.float32)
+        if program(x, y, len(x), _threads(threads)):
             raise ValueError("x holds NaN, which has no sign")
         return y
 
     def pack(self, x: Floats, threads: int = 1) -> PackedImages:
         """Pack the signs of float32 (N, H, W, C), padded for this layer. ValueError as for a call."""
         x = self._images(x)
-        shape, padding = Shape(*x.shape[1:]), self.window.padding
-        self.window.output(shape.height, shape.width)
-        program = self._program(("pack", shape), lambda p: add_pack(p, None, None, shape, padding))
-        packed = self._empty_images(x.shape[0], shape, padding)
-        if program(x, packed.words, x.shape[0], threads=_integer("threads", threads, 1)):
+        program = self._program("pack", x.shape[1:]) or self._make_pack(x.shape[1:])
+        words = np.zeros((len(x), *program.result), np.uint64)
+        if program(x, words, len(x), _threads(threads)):
             raise ValueError("x holds NaN, which has no sign")
-        return packed
+        return PackedImages(words, self.in_channels, self.window.padding)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
         """What a call makes of the images that `pack` packed: float32 (N, H', W', O)."""
-        shape = self._packed_shape(packed)
-        program = self._program(("packed", shape), lambda p: self._conv_steps(p, None, shape, self._to_floats()))
-        images = packed.words.shape[0]
-        y = np.empty((images, *self.window.output(shape.height, shape.width), self.out_channels), np.float32)
-        program(packed.words, y, images, threads=_integer("threads", threads, 1))
+        words = self._words(packed)
+        program = self._program("packed", words.shape[1:]) or self._make_packed(words.shape[1:])
+        y = np.empty((len(words), *program.result), np.float32)
+        program(words, y, len(words), _threads(threads))
         return y
 
     def then_sign(
@@ -134,7 +132,8 @@ class PackedConv2d:
 
         The bit of output channel o is (count >= threshold[o]) xor flip[o], where count = sign(x) conv sign(weight), an
         integer; scale and bias belong into the threshold. threshold: int32 (O,); flip: bool (O,), for a negative slope.
-        padding: that of the layer that the result goes to. The function also takes `threads`.
+        padding: that of the layer that the result goes to. The function also takes `threads`, and `out`, the result of
+        an earlier call with as many images of the same size, to be overwritten.
         """
         limits = _integers("threshold", threshold, self.out_channels)
         flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip, bool)
@@ -142,56 +141,84 @@ class PackedConv2d:
             raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
         padding = _integer("padding", padding, 0)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
-        programs: dict[Shape, Program] = {}
+        programs: dict[tuple[int, ...], Program] = {}
 
-        def forward(packed: PackedImages, threads: int = 1) -> PackedImages:
-            shape = self._packed_shape(packed)
-            if shape not in programs:
-                programs[shape] = self._build(shape, lambda p: self._conv_steps(p, None, shape, epilogue))
-            out = Shape(*self.window.output(shape.height, shape.width), self.out_channels)
-            images = packed.words.shape[0]
-            result = self._empty_images(images, out, padding)
-            programs[shape](packed.words, result.words, images, threads=_integer("threads", threads, 1))
-            return result
+        def make(size: tuple[int, ...]) -> Program:
+            shape = self._unpadded(size)
+            out = Shape(*self.window.output(shape.height, shape.width), self.out_channels).padded(padding)
+            program = self._new_program(shape, (out.height, out.width, bits.word_count(out.depth)))
+            self._add_conv(program, None, shape, epilogue)
+            programs[size] = program
+            return program
+
+        def forward(packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
+            words = self._words(packed)
+            program = programs.get(words.shape[1:]) or make(words.shape[1:])
+            wanted = (len(words), *program.result)
+            if out is None:
+                out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding)
+            elif out.words.shape != wanted or (out.channels, out.padding) != (self.out_channels, padding):
+                raise ValueError(f"out must be the result of an earlier call, words of shape {wanted}, not {out.words.shape}")
+            program(words, out.words, len(words), _threads(threads))
+            return out
 
         return forward
 
     def _to_floats(self) -> Epilogue:
         return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
 
-    def _float_steps(self, program: Program, shape: Shape, input_scale: bool) -> None:
+    def _program(self, kind: str, size: tuple[int, ...]) -> Program | None:
+        return self._programs.get((kind, size))
+
+    def _keep(self, kind: str, size: tuple[int, ...], program: Program) -> Program:
+        while len(self._programs) >= KEPT_PROGRAMS:
+            self._programs.pop(next(iter(self._programs)), None)
+        self._programs[kind, size] = program
+        return program
+
+    def _new_program(self, shape: Shape, result: tuple[int, ...]) -> Program:
+        height, width = self.window.output(shape.height, shape.width)
+        return Program(max(1, PASS_PIXELS // (height * width)), result)
+
+    def _make_float(self, kind: str, size: tuple[int, ...]) -> Program:
+        shape = Shape(*size)
+        height, width = self.window.output(shape.height, shape.width)
+        program = self._new_program(shape, (height, width, self.out_channels))
         epilogue = self._to_floats()
-        if input_scale:
-            height, width = self.window.output(shape.height, shape.width)
+        if kind == "scaled":
             epilogue.mode |= Mode.SCALE
             epilogue.scale_map = Buffer(4 * height * width * program.batch)
             add_input_scale(program, None, epilogue.scale_map, shape, self.window)
         packed = Buffer(shape.padded(self.window.padding).packed_bytes * program.batch)
         add_pack(program, None, packed, shape, self.window.padding)
-        self._conv_steps(program, packed, shape, epilogue)
+        self._add_conv(program, packed, shape, epilogue)
+        return self._keep(kind, size, program)
 
-    def _conv_steps(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
+    def _make_pack(self, size: tuple[int, ...]) -> Program:
+        shape = Shape(*size)
+        padded = shape.padded(self.window.padding)
+        program = self._new_program(shape, (padded.height, padded.width, bits.word_count(shape.depth)))
+        add_pack(program, None, None, shape, self.window.padding)
+        return self._keep("pack", size, program)
+
+    def _make_packed(self, size: tuple[int, ...]) -> Program:
+        shape = self._unpadded(size)
+        program = self._new_program(shape, (*self.window.output(shape.height, shape.width), self.out_channels))
+        self._add_conv(program, None, shape, self._to_floats())
+        return self._keep("packed", size, program)
+
+    def _add_conv(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
+        padding = self.window.padding
         if self._weights.folded:
             folded = Buffer(folded_bytes(self._weights, shape, self.window) * program.batch)
-            add_fold(program, self._weights, source, folded, shape, self.window.padding, self.window)
+            add_fold(program, self._weights, source, folded, shape, padding, self.window)
             source = folded
-        add_binary_conv(program, self._weights, source, shape, self.window.padding, self.window, epilogue)
+        add_binary_conv(program, self._weights, source, shape, padding, self.window, epilogue)
 
-    def _build(self, shape: Shape, steps: Callable[[Program], None]) -> Program:
-        height, width = self.window.output(shape.height, shape.width)
-        program = Program(max(1, PASS_PIXELS // (height * width)))
-        steps(program)
-        return program
-
-    def _program(self, key: tuple, steps: Callable[[Program], None]) -> Program:
-        try:
-            return self._programs[key]
-        except KeyError:
-            program = self._build(key[1], steps)
-        self._programs[key] = program
-        while len(self._programs) > KEPT_PROGRAMS:
-            self._programs.popitem(last=False)
-        return program
+    def _unpadded(self, size: tuple[int, ...]) -> Shape:
+        """Shape of images whose packed words have this size."""
+        padding = self.window.padding
+        return Shape(size[0] - 2 * padding, size[1] - 2 * padding, self.in_channels)
 
     def _images(self, x: Floats) -> Floats:
         """x, checked and contiguous."""
@@ -201,24 +228,17 @@ class PackedConv2d:
             raise ValueError(f"x must have the shape (N, H, W, {self.in_channels}), channels last, not {x.shape}")
         return np.ascontiguousarray(x)
 
-    def _packed_shape(self, packed: PackedImages) -> Shape:
+    def _words(self, packed: PackedImages) -> NDArray[np.uint64]:
+        """The words of packed images, checked."""
+        words, depth = packed.words, bits.word_count(self.in_channels)
         if packed.channels != self.in_channels or packed.padding != self.window.padding:
             raise ValueError(
                 f"packed images must have {self.in_channels} channels and padding {self.window.padding}, not "
                 f"{packed.channels} and {packed.padding}"
             )
-        words = packed.words
-        if words.ndim != 4 or words.shape[3] != bits.word_count(packed.channels) or not words.flags.c_contiguous:
-            raise ValueError(
-                f"packed words must be contiguous with {bits.word_count(packed.channels)} words a pixel, not {words.shape}"
-            )
-        return Shape(*packed.size, packed.channels)
-
-    @staticmethod
-    def _empty_images(images: int, shape: Shape, padding: int) -> PackedImages:
-        padded = shape.padded(padding)
-        words = np.zeros((images, padded.height, padded.width, bits.word_count(shape.depth)), np.uint64)
-        return PackedImages(words, shape.depth, padding)
+        if words.dtype != np.uint64 or words.ndim != 4 or words.shape[3] != depth or not words.flags.c_contiguous:
+            raise ValueError(f"packed words must be contiguous uint64 (N, H, W, {depth}), not {words.dtype} {words.shape}")
+        return words
 
 
 class PackedLinear:
@@ -282,6 +302,10 @@ def _integers(name: str, value: ArrayLike, channels: int) -> NDArray[np.int32]:
         raise ValueError(f"{name} must be int32 ({channels},), one a channel, not {array.dtype} {array.shape}")
     limits = np.iinfo(np.int32)
     return np.clip(array, limits.min, limits.max).astype(np.int32)
+
+
+def _threads(value: int) -> int:
+    return value if type(value) is int and value > 0 else _integer("threads", value, 1)
 
 
 def _integer(name: str, value: int, least: int) -> int:

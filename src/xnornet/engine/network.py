@@ -67,7 +67,7 @@ class PackedNetwork:
             raise ValueError(f"threads must be an integer of at least 1, not {threads!r}")
         images = np.ascontiguousarray(images)
         logits = np.empty((images.shape[0], self.classes), np.float32)
-        self._program(images, logits, images.shape[0], threads=threads)
+        self._program(images, logits, len(images), threads)
         return logits
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -220,7 +220,6 @@ class _Builder:
             bias=self.tensor("bias"),
             threshold=self.tensor("threshold"),
             flip=self.flip(),
-            relu=node.relu,
             target=self.buffer(node.output) if node.output else None,
             residual=self.buffer(node.residual) if node.residual else None,
             scale_map=self.buffer(node.scale_map) if node.scale_map else None,
@@ -235,7 +234,7 @@ class _Builder:
         self.add(Kind.NORMALIZE, table=np.ascontiguousarray(table))
 
     def float_conv(self, node: Node) -> None:
-        mode = (Mode.STORE if node.output else 0) | (Mode.BITS if node.bits else 0)
+        mode = (Mode.STORE if node.output else 0) | (Mode.BITS if node.bits else 0) | (Mode.RELU if node.relu else 0)
         weights, padding = FloatWeights(self.need("weight")), self.padding(node.input)
         add_float_conv(
             self.program, weights, self.buffer(node.input), self.shape(node.input), padding, node.window, self.epilogue(mode)
@@ -244,6 +243,7 @@ class _Builder:
     def binary_conv(self, node: Node) -> None:
         mode = Mode.COUNTS if node.counts else Mode.STORE | (Mode.BITS if node.bits else 0)
         mode |= (Mode.RESIDUAL if node.residual else 0) | (Mode.SCALE if node.scale_map else 0)
+        mode |= Mode.RELU if node.relu else 0
         shape, padding = self.shape(node.input), self.padding(node.input)
         words = unpack_rows(self.need("weight"), (*node.kernel, shape.depth))
         weights, source = BinaryWeights(words, shape.depth), self.buffer(node.input)

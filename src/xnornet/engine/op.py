@@ -31,7 +31,8 @@ class Mode(IntEnum):
     RESIDUAL = 2  # after adding those at `residual`
     BITS = 4  # compare the floats with `threshold` and store bits
     SCALE = 8  # multiply by the input scale K of the pixel, at `scale_map`
-    COUNTS = 16  # compare the integer counts with `threshold` and store bits; no floats are made
+    RELU = 16  # negative floats become 0; not together with RESIDUAL or BITS
+    COUNTS = 32  # compare the integer counts with `threshold` and store bits; no floats are made
 
 
 FIELDS = (
@@ -48,16 +49,16 @@ FIELDS = (
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
     "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
-    "table",  # int32 (border patterns, channels), what a count starts from: n + the weights that fall on padding
+    "table",  # (border patterns, channels): float32, what a count starts from, or, with COUNTS, int64 limits of popcounts
     "scale",  # float32 (channels,)
     "bias",  # float32 (channels,)
-    "threshold",  # int32 or float32 (channels,)
+    "threshold",  # float32 (channels,)
     "flip",  # uint8 (channels / 8,), bits to invert after the comparison
     # Sizes.
     "taps",  # words or floats that make one output
     "channels",  # of the output
     "count",  # output pixels of one image
-    "relu",  # 1: negative floats become 0 before RESIDUAL and BITS
+    "relu",  # of a BatchNorm, 1: negative floats become 0
     "height",
     "width",
     "depth",  # channels of the input, or words a pixel

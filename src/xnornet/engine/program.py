@@ -1,15 +1,14 @@
 """Programs: steps with named buffers, checked sizes and tables, made into records that the interpreter runs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
 from xnornet.engine import bits
-from xnornet.engine.interpreter import pool, run
+from xnornet.engine.interpreter import address, pool, run
 from xnornet.engine.op import OP, Kind, Mode
-from xnornet.engine.weights import BinaryWeights, FloatWeights, Window, flip_bytes, per_channel, places
+from xnornet.engine.weights import BinaryWeights, FloatWeights, Window, count_limits, flip_bytes, per_channel, places
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +27,8 @@ class Program:
     """Steps that process up to `batch` images a pass, and the arenas (buffers and records) that they run in."""
 
     batch: int
+    result: tuple[int, ...] = ()
+    """Shape of what one image becomes."""
     shares_pixels: bool = True
     """Whether threads may share out the pixels of one image: only if no operation reads what an earlier convolution made."""
     steps: list[dict[str, Value]] = field(default_factory=list)
@@ -37,40 +38,37 @@ class Program:
         """Append an operation; the fields that it does not name are 0."""
         self.steps.append({"kind": int(kind), **fields})
 
-    def __call__(self, x: np.ndarray, y: np.ndarray, images: int, *, threads: int = 1) -> bool:
+    def __call__(self, x: np.ndarray, y: np.ndarray, images: int, threads: int = 1) -> bool:
         """Run over `images` images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
 
         With several threads the images are shared out, or the pixels of the convolutions where there is one image only.
         """
-        x_address, y_address = x.__array_interface__["data"][0], y.__array_interface__["data"][0]
+        x_address, y_address = address(x), address(y)
         if threads == 1 or images == 0 or (images == 1 and not self.shares_pixels):
             return self._run(x_address, y_address, images, 0, 1)
-        jobs = []
         if images == 1:
             jobs = [(x_address, y_address, 1, part, threads) for part in range(threads)]
         else:
             x_size, y_size = x.nbytes // images, y.nbytes // images
             edges = [images * part // threads for part in range(threads + 1)]
-            for first, last in zip(edges, edges[1:], strict=False):
-                if last > first:
-                    jobs.append((x_address + first * x_size, y_address + first * y_size, last - first, 0, 1))
+            jobs = [
+                (x_address + first * x_size, y_address + first * y_size, last - first, 0, 1)
+                for first, last in pairwise(edges)
+                if last > first
+            ]
         others = [pool(threads).submit(self._run, *job) for job in jobs[1:]]
         nan = self._run(*jobs[0])
         return any([nan, *(other.result() for other in others)])
 
     def _run(self, x: int, y: int, images: int, part: int, parts: int) -> bool:
-        with self._arena() as arena:
-            return bool(run(arena.address, len(self.steps), x, y, images, self.batch, part, parts))
-
-    @contextmanager
-    def _arena(self) -> Iterator["_Arena"]:
         # pop and append of a list are atomic: a thread has its arena for itself.
         try:
             arena = self._free.pop()
         except IndexError:
             arena = _Arena(self.steps)
-        yield arena
+        nan = run(arena.address, len(self.steps), x, y, images, self.batch, part, parts)
         self._free.append(arena)
+        return nan != 0
 
 
 class _Arena:
@@ -129,7 +127,6 @@ class Epilogue:
     bias: np.ndarray | None = None
     threshold: np.ndarray | None = None
     flip: np.ndarray | None = None
-    relu: bool = False
     target: Buffer | None = None
     residual: Buffer | None = None
     scale_map: Buffer | None = None
@@ -137,14 +134,10 @@ class Epilogue:
     bits_padding: int = 0
 
     def fields(self, out: Shape, batch: int) -> dict[str, Value]:
-        counts = self.mode == Mode.COUNTS
-        # A channel that only fills up a panel must give bits of 0: no value reaches its threshold.
-        highest, kind = (np.iinfo(np.int32).max, np.int32) if counts else (np.inf, np.float32)
         fields: dict[str, Value] = {
             "mode": int(self.mode),
             "channels": out.depth,
             "count": out.pixels,
-            "relu": int(self.relu),
             "target_bytes": out.float_bytes,
             "bits_bytes": out.padded(self.bits_padding).packed_bytes,
             "scale": per_channel(self.scale, out.depth, 0, np.float32),
@@ -156,9 +149,11 @@ class Epilogue:
             fields["residual"] = self.residual
         if self.mode & Mode.SCALE:
             fields["scale_map"] = self.scale_map
+        if self.mode & Mode.BITS:
+            # A channel that only fills up a panel must give bits of 0: no value reaches its threshold.
+            fields["threshold"] = per_channel(self.threshold, out.depth, np.inf, np.float32)
         if self.mode & (Mode.BITS | Mode.COUNTS):
             fields["bits"] = self.bits
-            fields["threshold"] = per_channel(self.threshold, out.depth, highest, kind)
             fields["flip"] = flip_bytes(self.flip, out.depth)
             fields["places"] = places((out.height, out.width), bits.word_count(out.depth), self.bits_padding, batch)
         return fields
@@ -235,7 +230,13 @@ def add_binary_conv(
         row = pixel * (shape.width + 2 * padding)
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch)
         pixels += np.int32((padding - window.padding) * (row + pixel))
-    border, table = weights.border((shape.height, shape.width), window, program.batch)
+    pattern, start = weights.border((shape.height, shape.width), window, program.batch)
+    if epilogue.mode == Mode.COUNTS:
+        assert epilogue.threshold is not None
+        # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
+        table = per_channel(count_limits(start, epilogue.threshold), out.depth, -1, np.int64)
+    else:
+        table = per_channel(start, out.depth, 0, np.float32)
     program.add(
         Kind.BINARY_CONV,
         source=source,
@@ -244,7 +245,7 @@ def add_binary_conv(
         taps=weights.taps,
         offsets=weights.tap_offsets(row, pixel),
         pixels=pixels,
-        border=border,
+        border=(pattern * table.strides[0]).astype(np.int32),
         table=table,
         **epilogue.fields(out, program.batch),
     )

@@ -18,16 +18,16 @@ from xnornet.engine.vector import Emitter, f32, i8, i32, i64, vector
 BINARY_LANES = 8  # 8 uint64 words fill 512 bits
 FLOAT_LANES = 16  # 16 float32 do
 
-# A float convolution has no use for K or residuals: they belong to binary layers.
-FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.BITS, Mode.BITS)
+FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.RELU, Mode.STORE | Mode.BITS, Mode.BITS)
 BINARY_MODES = (
     Mode.COUNTS,
     Mode.STORE,
+    Mode.STORE | Mode.RELU,
     Mode.STORE | Mode.RESIDUAL,
     Mode.STORE | Mode.BITS,
     Mode.STORE | Mode.RESIDUAL | Mode.BITS,
-    Mode.BITS,
     Mode.STORE | Mode.SCALE,
+    Mode.STORE | Mode.SCALE | Mode.RELU,
     Mode.STORE | Mode.SCALE | Mode.RESIDUAL,
 )
 
@@ -43,7 +43,8 @@ class _Tile:
         self.op, self.source, self.target, self.bits, self.pixel, self.panel = args
         self.rows, self.panels = rows, panels
         self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
-        self.mask = self.e.lane_mask(self.lanes, builder.sub(self.field("channels"), self.first)) if masked else None
+        self.width = max(self.lanes, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
+        self.mask = self.e.lane_mask(self.width, builder.sub(self.field("channels"), self.first)) if masked else None
 
     def field(self, name: str) -> ir.Value:
         return self.e.load(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
@@ -66,13 +67,14 @@ class _Tile:
         entry = self.e.advance(self.field(table), self.e.ir.add(self.pixel, self.e.constant(row)), 4)
         return self.e.ir.sext(self.e.load(entry, i32, 4), i64)
 
-    def per_channel(self, table: str, panel: int, element: ir.Type = f32) -> ir.Value:
-        """The vector of a panel in a table of 4 bytes a channel, padded to whole panels."""
-        return self.row(self.field(table), panel, element)
+    def per_channel(self, table: str, group: int, element: ir.Type = f32) -> ir.Value:
+        """The vector of a group of panels in a table of one entry a channel, padded to whole panels."""
+        return self.table_row(self.field(table), group, element)
 
-    def row(self, address: ir.Value, panel: int, element: ir.Type) -> ir.Value:
-        start = self.e.advance(self.e.advance(address, self.first, 4), panel * self.lanes, 4)
-        return self.e.load(start, vector(element, self.lanes), 4)
+    def table_row(self, address: ir.Value, group: int, element: ir.Type) -> ir.Value:
+        size = 8 if element is i64 else 4
+        start = self.e.advance(self.e.advance(address, self.first, size), group * self.width, size)
+        return self.e.load(start, vector(element, self.width), 4)
 
     def weight(self, panel: int, tap: ir.Value) -> ir.Value:
         """The weight vector of a tap; a panel's follow each other, 64 bytes each."""
@@ -101,55 +103,50 @@ class _Tile:
         return [flat[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
     def epilogue(self, mode: int, accumulators: list[list[ir.Value]]) -> None:
-        for panel in range(self.panels):
-            finish = self.finisher(mode, panel)
+        """Finish the accumulators of each row, as many panels at a time as make one vector of results."""
+        at_once = self.width // self.lanes
+        for group in range(self.panels // at_once):
+            finish = self.finisher(mode, group)
             for row in range(self.rows):
-                finish(row, accumulators[row][panel])
+                finish(row, accumulators[row][group * at_once : (group + 1) * at_once])
 
-    def finisher(self, mode: int, panel: int) -> Callable[[int, ir.Value], None]:
-        """The epilogue of one panel, its constants loaded: a function of row and accumulator."""
-        e = self.e
-        builder = e.ir
-        to_float = self.to_float(panel) if mode != Mode.COUNTS else None
+    def finisher(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], None]:
+        """The epilogue of one group of panels, its constants loaded: a function of row and accumulators."""
+        e, builder = self.e, self.e.ir
+        channel = builder.add(self.first, e.constant(group * self.width))
+        to_float = self.to_float(mode, group) if mode != Mode.COUNTS else None
+        if mode & Mode.BITS:
+            threshold = self.per_channel("threshold", group)
         if mode & (Mode.BITS | Mode.COUNTS):
-            threshold = self.per_channel("threshold", panel, i32 if mode == Mode.COUNTS else f32)
-            byte = builder.add(builder.lshr(self.first, e.constant(3)), e.constant(panel * self.lanes // 8))
-            flip = e.load(builder.add(self.field("flip"), byte), ir.IntType(self.lanes), 1)
-        if mode & Mode.STORE:
-            relu = builder.icmp_signed("!=", self.field("relu"), e.constant(0))
-            zero, lowest = ir.Constant(f32, 0.0), ir.Constant(f32, float("-inf"))
-            floor = e.splat(builder.select(relu, zero, lowest), self.lanes)
+            byte = builder.lshr(channel, e.constant(3))
+            flip = e.load(builder.add(self.field("flip"), byte), ir.IntType(self.width), 1)
 
-        def finish(row: int, accumulator: ir.Value) -> None:
+        def finish(row: int, accumulators: list[ir.Value]) -> None:
             if to_float is None:
-                above = builder.icmp_signed(">=", self.counts(row, panel, accumulator), threshold)
+                truths = self.compare_counts(row, group, accumulators)
             else:
-                scale = self.input_scale(row) if mode & Mode.SCALE else None
-                y = to_float(row, accumulator, scale)
+                y = to_float(row, accumulators)
+                pixel = builder.add(self.pixel, e.constant(row))
+                index = builder.add(builder.mul(pixel, self.field("channels")), channel)
+                if mode & Mode.RELU:
+                    zero = ir.Constant(y.type, [0.0] * self.width)
+                    y = builder.select(builder.fcmp_ordered("<", y, zero), zero, y)
+                if mode & Mode.RESIDUAL:
+                    y = builder.fadd(self.load_floats(e.advance(self.field("residual"), index, 4)), y)
                 if mode & Mode.STORE:
-                    y = builder.select(builder.fcmp_ordered("<", y, floor), floor, y)
-                    channel = builder.add(self.first, e.constant(panel * self.lanes))
-                    pixel = builder.add(self.pixel, e.constant(row))
-                    index = builder.add(builder.mul(pixel, self.field("channels")), channel)
-                    if mode & Mode.RESIDUAL:
-                        y = builder.fadd(self.load_floats(e.advance(self.field("residual"), index, 4)), y)
                     self.store_floats(y, e.advance(self.target, index, 4))
                 if mode & Mode.BITS:
-                    above = builder.fcmp_ordered(">=", y, threshold)
+                    truths = builder.fcmp_ordered(">=", y, threshold)
             if mode & (Mode.BITS | Mode.COUNTS):
                 place = builder.add(builder.add(self.bits, self.per_pixel("places", row)), byte)
-                e.store(builder.xor(e.bits(above), flip), place, 1)
+                e.store(builder.xor(e.bits(truths), flip), place, 1)
 
         return finish
-
-    def input_scale(self, row: int) -> ir.Value:
-        place = self.e.advance(self.field("scale_map"), self.e.ir.add(self.pixel, self.e.constant(row)), 4)
-        return self.e.splat(self.e.load(place, f32, 4), self.lanes)
 
     def load_floats(self, address: ir.Value) -> ir.Value:
         if self.mask is not None:
             return self.e.masked_load(address, self.mask)
-        return self.e.load(address, vector(f32, self.lanes), 4)
+        return self.e.load(address, vector(f32, self.width), 4)
 
     def store_floats(self, value: ir.Value, address: ir.Value) -> None:
         if self.mask is not None:
@@ -160,10 +157,10 @@ class _Tile:
     def update(self, accumulator: ir.Value, value: ir.Value, weights: ir.Value) -> ir.Value:
         raise NotImplementedError
 
-    def counts(self, row: int, panel: int, accumulator: ir.Value) -> ir.Value:
+    def compare_counts(self, row: int, group: int, accumulators: list[ir.Value]) -> ir.Value:
         raise NotImplementedError
 
-    def to_float(self, panel: int) -> Callable[[int, ir.Value, ir.Value | None], ir.Value]:
+    def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
         raise NotImplementedError
 
 
@@ -176,22 +173,31 @@ class _BinaryTile(_Tile):
     def update(self, accumulator: ir.Value, value: ir.Value, weights: ir.Value) -> ir.Value:
         return self.e.ir.add(accumulator, self.e.popcount(self.e.ir.xor(value, weights)))
 
-    def counts(self, row: int, panel: int, accumulator: ir.Value) -> ir.Value:
-        """The dot products as `<8 x i32>`. The table's row takes back what the zero words of the border counted as -1."""
-        builder = self.e.ir
-        twice = builder.shl(builder.trunc(accumulator, vector(i32, self.lanes)), self.e.splat(ir.Constant(i32, 1), self.lanes))
-        start = builder.add(self.field("table"), self.per_pixel("border", row))
-        return builder.sub(self.row(start, panel, i32), twice)
+    def border_row(self, row: int, group: int, element: ir.Type) -> ir.Value:
+        """What the counts start from, or are compared with, at this pixel: at a border, padding has its part in it."""
+        return self.table_row(self.e.ir.add(self.field("table"), self.per_pixel("border", row)), group, element)
 
-    def to_float(self, panel: int) -> Callable[[int, ir.Value, ir.Value | None], ir.Value]:
+    def compare_counts(self, row: int, group: int, accumulators: list[ir.Value]) -> ir.Value:
+        """Popcount <= limit: what `weights.count_limits` makes of count >= threshold."""
         builder = self.e.ir
-        scale, bias = self.per_channel("scale", panel), self.per_channel("bias", panel)
+        limits = self.border_row(row, group, i64)
+        parts = self.e.split(limits, len(accumulators))
+        truths = [builder.icmp_signed("<=", a, limit) for a, limit in zip(accumulators, parts, strict=True)]
+        return self.e.join(truths)
 
-        def convert(row: int, accumulator: ir.Value, input_scale: ir.Value | None) -> ir.Value:
-            # Rounded after each step, as torch rounds: the results are equal to the last bit.
-            y = builder.fmul(builder.sitofp(self.counts(row, panel, accumulator), scale.type), scale)
-            if input_scale is not None:
-                y = builder.fmul(y, input_scale)
+    def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
+        e, builder = self.e, self.e.ir
+        scale, bias = self.per_channel("scale", group), self.per_channel("bias", group)
+        minus_two = ir.Constant(scale.type, [-2.0] * self.width)
+
+        def convert(row: int, accumulators: list[ir.Value]) -> ir.Value:
+            popcounts = builder.sitofp(e.join([e.low_halves(a) for a in accumulators]), scale.type)
+            # Exact: integers below 2^24. Then rounded after each step, as torch rounds: equal to the last bit.
+            y = builder.fadd(self.border_row(row, group, f32), builder.fmul(popcounts, minus_two))
+            y = builder.fmul(y, scale)
+            if mode & Mode.SCALE:
+                place = e.advance(self.field("scale_map"), builder.add(self.pixel, e.constant(row)), 4)
+                y = builder.fmul(y, e.splat(e.load(place, f32, 4), self.width))
             return builder.fadd(y, bias)
 
         return convert
@@ -206,9 +212,9 @@ class _FloatTile(_Tile):
     def update(self, accumulator: ir.Value, value: ir.Value, weights: ir.Value) -> ir.Value:
         return self.e.fma(value, weights, accumulator)
 
-    def to_float(self, panel: int) -> Callable[[int, ir.Value, ir.Value | None], ir.Value]:
-        bias = self.per_channel("bias", panel)
-        return lambda row, accumulator, input_scale: self.e.ir.fadd(accumulator, bias)
+    def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
+        bias = self.per_channel("bias", group)
+        return lambda row, accumulators: self.e.ir.fadd(accumulators[0], bias)
 
 
 def _tile(kind: type[_Tile], rows: int, panels: int, masked: bool) -> Callable[..., None]:

@@ -94,6 +94,24 @@ class Emitter:
         name = f"llvm.masked.store.v{value.type.count}f32.p0"
         self.intrinsic(name, ir.VoidType(), [value, pointer, ir.Constant(i32, 4), mask])
 
+    def join(self, parts: Sequence[ir.Value]) -> ir.Value:
+        """One or two vectors as one, the first in the low lanes."""
+        if len(parts) == 1:
+            return parts[0]
+        low, high = parts
+        order = ir.Constant(vector(i32, 2 * low.type.count), list(range(2 * low.type.count)))
+        return self.ir.shuffle_vector(low, high, order)
+
+    def split(self, value: ir.Value, parts: int) -> list[ir.Value]:
+        """The inverse of `join`."""
+        lanes = value.type.count // parts
+        orders = [list(range(part * lanes, (part + 1) * lanes)) for part in range(parts)]
+        return [self.ir.shuffle_vector(value, value, ir.Constant(vector(i32, lanes), order)) for order in orders]
+
+    def low_halves(self, value: ir.Value) -> ir.Value:
+        """`<n x i64>` -> `<n x i32>`."""
+        return self.ir.trunc(value, vector(i32, value.type.count))
+
     def bits(self, truths: ir.Value) -> ir.Value:
         """`<n x i1>` as an integer of n bits, lane 0 the lowest."""
         return self.ir.bitcast(truths, ir.IntType(truths.type.count))

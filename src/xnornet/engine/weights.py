@@ -14,6 +14,10 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 
+MOST_PRODUCTS = 1 << 24
+"""An output has fewer products than this, so that float32 holds every count."""
+
+
 @dataclass(frozen=True)
 class Window:
     """How a kernel passes over an image: its size, stride and zero padding, and what it leaves of height and width."""
@@ -66,6 +70,11 @@ class BinaryWeights:
     def channels(self) -> int:
         return self.words.shape[0]
 
+    @property
+    def products(self) -> int:
+        """n, the products of one output."""
+        return self.words.shape[1] * self.words.shape[2] * self.depth
+
     @cached_property
     def folded(self) -> bool:
         """Whether the columns of the kernel share words (see `kernels.fold`).
@@ -100,12 +109,11 @@ class BinaryWeights:
         taps = np.arange(height)[:, None, None] * row + np.arange(columns)[:, None] * pixel + np.arange(words) * 8
         return taps.astype(np.int64).reshape(-1)
 
-    def border(self, size: tuple[int, int], window: Window, batch: int) -> tuple[Ints, Ints]:
-        """(border, table): what the count of each output pixel starts from, for an image of `size` (H, W).
+    def border(self, size: tuple[int, int], window: Window, batch: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """(pattern, start): what the count of each output pixel starts from, for an image of `size` (H, W).
 
-        table (patterns, channels padded to panels): n plus the sum of the weights that fall on padding. The kernel
-        subtracts twice the popcount, in which a zero word of the padding counted as signs of -1. border: the byte offset
-        of each output pixel's row in it.
+        start (patterns, O): n plus the sum of the weights that fall on padding. count = start - 2 popcount, since a zero
+        word of the padding counts as signs of -1. pattern: the row of each output pixel of a pass.
         """
         channels, kernel_height, kernel_width, _ = self.words.shape
         sums = 2 * np.bitwise_count(self.words).sum(axis=3, dtype=np.int32) - np.int32(self.depth)
@@ -117,11 +125,9 @@ class BinaryWeights:
         lefts, column_class = _inside(size[1], kernel_width, out[1], window)
         (y0, y1), (x0, x1) = tops[:, :, None], lefts[:, None, :]
         inside = integral[:, y1, x1] - integral[:, y0, x1] - integral[:, y1, x0] + integral[:, y0, x0]
-        start = sums[0].size * self.depth + integral[:, -1, -1, None, None] - inside  # (O, row classes, column classes)
-        table = np.zeros((start.shape[1] * start.shape[2], bits.panel_count(channels) * LANES), np.int32)
-        table[:, :channels] = start.reshape(channels, -1).T
+        start = self.products + integral[:, -1, -1, None, None] - inside  # (O, row classes, column classes)
         pattern = row_class[:, None] * start.shape[2] + column_class
-        return np.tile(pattern.reshape(-1) * table.strides[0], batch).astype(np.int32), table
+        return np.tile(pattern.reshape(-1), batch), start.reshape(channels, -1).T
 
 
 def _inside(size: int, kernel: int, out: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -170,10 +176,16 @@ class FloatWeights:
 
 
 def per_channel(values: np.ndarray | None, channels: int, fill: float, dtype: type) -> np.ndarray:
-    """A table of one value a channel as the tiles read it: padded with `fill` to whole panels of either kind."""
-    out = np.full(-(-channels // FLOAT_LANES) * FLOAT_LANES, fill, dtype)
-    out[:channels] = 0 if values is None else values
+    """A table of one value a channel, (..., channels), as the tiles read it: padded with `fill` to whole panels."""
+    lead = () if values is None else values.shape[:-1]
+    out = np.full((*lead, -(-channels // FLOAT_LANES) * FLOAT_LANES), fill, dtype)
+    out[..., :channels] = 0 if values is None else values
     return out
+
+
+def count_limits(start: NDArray[np.int64], threshold: np.ndarray) -> NDArray[np.int64]:
+    """What a popcount must not exceed for count = start - 2 popcount >= threshold, rounded down: (patterns, O)."""
+    return (start - threshold) // 2
 
 
 def flip_bytes(flip: np.ndarray | None, channels: int) -> Bytes:
