@@ -43,18 +43,17 @@ def write(path: str | os.PathLike[str], network: dict[str, Any], tensors: Mappin
         part.unlink(missing_ok=True)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
-    """(network description, tensors, about). FormatError if the file is damaged, foreign or of another version."""
-    data = Path(path).read_bytes()
+def parse(data: bytes) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
+    """(network description, tensors, about) of a file's bytes. FormatError if it is damaged, foreign or another version."""
     content = _content(data)
     tensors = _tensors(data)
     digest = content.pop("sha256")
     if digest != _digest(content, tensors):
-        raise FormatError(f"{path}: the checksum does not fit: the file is damaged or was edited")
+        raise FormatError("the checksum does not fit: the file is damaged or was edited")
     if content["format"] != VERSION or content["bit_order"] != BIT_ORDER:
-        raise FormatError(f"{path}: format {content['format']!r}, bit order {content['bit_order']!r}; this reader knows format {VERSION}")
+        raise FormatError(f"format {content['format']!r}, bit order {content['bit_order']!r}; this reader knows format {VERSION}")
     if not isinstance(content["about"], dict):
-        raise FormatError(f"{path}: about must be an object")
+        raise FormatError("about must be an object")
     return content["network"], tensors, content["about"]
 
 

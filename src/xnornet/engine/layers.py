@@ -218,6 +218,8 @@ class PackedConv2d:
     def _unpadded(self, size: tuple[int, ...]) -> Shape:
         """Shape of images whose packed words have this size."""
         padding = self.window.padding
+        if min(size[:2]) <= 2 * padding:
+            raise ValueError(f"packed words of {size[0]}x{size[1]} pixels are nothing but padding")
         return Shape(size[0] - 2 * padding, size[1] - 2 * padding, self.in_channels)
 
     def _images(self, x: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,15 @@ class PackedNetwork:
     @classmethod
     def load(cls, path: str | PathLike[str]) -> "PackedNetwork":
         """Read what `save` wrote. FormatError, before anything is built, if the file is not exactly that."""
-        description, tensors, about = file.read(path)
+        try:
+            return cls.parse(Path(path).read_bytes())
+        except FormatError as error:
+            raise FormatError(f"{path}: {error}") from error
+
+    @classmethod
+    def parse(cls, data: bytes) -> "PackedNetwork":
+        """The network of a file's bytes; FormatError as in `load`."""
+        description, tensors, about = file.parse(data)
         return cls(Graph.parse(description), tensors, about)
 
     def summary(self) -> str:

@@ -1,0 +1,237 @@
+"""The packed layers against integer arithmetic, bit for bit."""
+
+import os
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.engine import reference
+from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
+
+# Runs for lowered targets ask for fewer: each compiles everything anew.
+EXAMPLES = int(os.environ.get("XNORNET_TEST_EXAMPLES", "150"))
+AROUND = [1, 2, 3, 7, 8, 9, 16, 17, 20, 33, 63, 64, 65, 100, 127, 128, 129]
+
+
+@st.composite
+def problems(draw):
+    """(x, weight, stride, padding) of any shape that fits."""
+    height, width = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    stride, padding = draw(st.integers(1, 3)), draw(st.integers(0, max(height, width)))
+    image = [draw(st.integers(max(1, kernel - 2 * padding), kernel + 7)) for kernel in (height, width)]
+    depth, channels, images = draw(st.sampled_from(AROUND)), draw(st.sampled_from(AROUND)), draw(st.integers(0, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    x = rng.standard_normal((images, *image, depth)).astype(np.float32)
+    weight = rng.standard_normal((channels, depth, height, width)).astype(np.float32)
+    return x, weight, stride, padding
+
+
+def given_layer(channels=16, depth=20, kernel=3, seed=0, **options):
+    weight = np.random.default_rng(seed).standard_normal((channels, depth, kernel, kernel)).astype(np.float32)
+    return weight, PackedConv2d(weight, **options)
+
+
+def images(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(problems(), st.integers(1, 3))
+def test_counts_are_those_of_integer_arithmetic(problem, threads):
+    x, weight, stride, padding = problem
+    layer = PackedConv2d(weight, stride=stride, padding=padding, scale=np.ones(len(weight)))
+    wanted = reference.binary_conv(x, weight, stride, padding)
+    assert np.array_equal(layer(x, threads=threads), wanted)
+    assert np.array_equal(layer.run_packed(layer.pack(x), threads=threads), wanted)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(problems(), st.integers(0, 2), st.integers(0, 2**32))
+def test_bits_are_thresholds_on_integer_counts(problem, next_padding, seed):
+    x, weight, stride, padding = problem
+    counts = reference.binary_conv(x, weight, stride, padding)
+    rng = np.random.default_rng(seed)
+    threshold = rng.integers(-weight[0].size - 1, weight[0].size + 2, len(weight))
+    flip = rng.random(len(weight)) < 0.5
+    layer = PackedConv2d(weight, stride=stride, padding=padding)
+    forward = layer.then_sign(threshold, flip, padding=next_padding)
+    packed = forward(layer.pack(x))
+    wanted = (counts >= threshold) ^ flip
+    assert np.array_equal(packed.signs() > 0, wanted)
+    # Nothing but the channels' bits is set: neither padding nor the tail of the last word.
+    assert np.bitwise_count(packed.words).sum() == wanted.sum()
+    again = PackedImages(np.zeros_like(packed.words), packed.channels, packed.padding)
+    assert forward(layer.pack(x), 2, again) is again
+    assert np.array_equal(again.words, packed.words)
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.sampled_from(AROUND), st.sampled_from(AROUND), st.sampled_from([0, 1, 7, 8, 9, 64, 130]), st.integers(1, 3))
+@example(800, 500, 64, 1)
+def test_dense_counts_are_those_of_integer_arithmetic(features, channels, rows, threads):
+    x, weight = images(rows, features), images(channels, features, seed=2)
+    layer = PackedLinear(weight, scale=np.ones(channels))
+    wanted = reference.signs(x) @ reference.signs(weight).T
+    assert np.array_equal(layer(x, threads=threads), wanted)
+    assert np.array_equal(layer.run_packed(layer.pack(x), threads), wanted)
+
+
+@pytest.mark.parametrize(("depth", "kernel", "padding"), [(1, 20, 0), (1, 20, 20), (3, 20, 7), (70, 20, 3), (33, 7, 7)])
+def test_large_kernels(depth, kernel, padding):
+    weight, layer = given_layer(9, depth, kernel, padding=padding, scale=np.ones(9))
+    x = images(2, 22, 21, depth)
+    assert np.array_equal(layer(x), reference.binary_conv(x, weight, 1, padding))
+
+
+def test_folding_columns_is_used_and_changes_nothing():
+    """With few channels and many filters the columns of a kernel share words: both ways are under test above."""
+    assert given_layer(50, 20, 5)[1]._weights.folded
+    assert not given_layer(8, 20, 2)[1]._weights.folded
+    assert not given_layer(50, 64, 5)[1]._weights.folded
+
+
+def test_padding_adds_0_not_minus_1():
+    """Every tap of a corner that lies on padding must count 0; as a sign it would count -1."""
+    weight = np.ones((1, 1, 3, 3), np.float32)
+    y = PackedConv2d(weight, padding=1)(np.ones((1, 3, 3, 1), np.float32))
+    assert y[0, :, :, 0].tolist() == [[4, 6, 4], [6, 9, 6], [4, 6, 4]]
+
+
+@pytest.mark.parametrize("channels", [5, 8, 16, 50])
+def test_scale_and_bias_are_two_float32_roundings(channels):
+    weight, layer = given_layer(channels, 33, bias=images(channels))
+    x = images(2, 6, 5, 33)
+    counts = reference.binary_conv(x, weight).astype(np.float32)
+    alpha = np.abs(weight.astype(np.float64)).mean(axis=(1, 2, 3)).astype(np.float32)
+    assert np.array_equal(layer.scale, alpha)
+    assert np.array_equal(layer(x), counts * alpha + images(channels))
+
+
+def test_input_scale_is_equation_11():
+    for stride, padding in ((1, 0), (1, 1), (2, 1), (3, 2)):
+        weight, layer = given_layer(stride=stride, padding=padding, bias=images(16, seed=3))
+        x = images(3, 8, 7, 20)
+        scale = reference.input_scale(x, 3, 3, stride, padding)
+        wanted = reference.binary_conv(x, weight, stride, padding) * layer.scale.astype(np.float64) * scale + layer.bias
+        assert np.allclose(layer(x, input_scale=True), wanted, rtol=1e-5, atol=1e-6)
+        assert not np.allclose(layer(x), wanted, rtol=1e-2)
+    x, weight = images(4, 30), images(6, 30, seed=2)
+    dense = PackedLinear(weight)
+    wanted = reference.signs(x) @ reference.signs(weight).T * dense.scale * np.abs(x).mean(axis=1, keepdims=True)
+    assert np.allclose(dense(x, input_scale=True), wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 20, 64, 100])
+def test_zeros_denormals_and_infinities_have_signs(depth):
+    values = np.array([0.0, -0.0, 1e-45, -1e-45, np.inf, -np.inf, 3e38, -3e38], np.float32)
+    x = np.random.default_rng(0).choice(values, (2, 5, 5, depth))
+    weight, layer = given_layer(8, depth, scale=np.ones(8))
+    assert np.array_equal(layer(x), reference.binary_conv(x, weight))
+
+
+@pytest.mark.parametrize("depth", [1, 15, 16, 17, 64, 81, 128])
+def test_nan_is_an_error_wherever_it_is(depth):
+    _, layer = given_layer(8, depth)
+    for index in np.ndindex(1, 3, 3, depth):
+        x = images(1, 3, 3, depth)
+        x[index] = np.nan
+        with pytest.raises(ValueError, match="NaN"):
+            layer(x)
+        with pytest.raises(ValueError, match="NaN"):
+            layer.pack(x)
+    assert np.isfinite(layer(images(1, 3, 3, depth))).all()  # a layer that raised still works
+
+
+def test_input_that_is_not_contiguous():
+    weight, layer = given_layer(padding=1)
+    x = images(2, 20, 9, 8)
+    for view in (x.transpose(0, 2, 3, 1), x[:, ::-1].transpose(0, 2, 3, 1), np.asfortranarray(x.transpose(0, 2, 3, 1))):
+        assert np.array_equal(layer(view), layer(view.copy()))
+    read_only = x.transpose(0, 2, 3, 1).copy()
+    read_only.flags.writeable = False
+    assert np.array_equal(layer(read_only), layer(read_only.copy()))
+
+
+def test_more_image_sizes_than_are_kept():
+    weight, layer = given_layer(4, 3, padding=1, scale=np.ones(4))
+    for size in [*range(3, 25), 3, 4]:
+        x = images(1, size, 4, 3)
+        assert np.array_equal(layer(x), reference.binary_conv(x, weight, 1, 1))
+    assert len(layer._programs) <= 16
+
+
+def test_threads_give_the_same_bits():
+    _, layer = given_layer(50, 70, padding=1)
+    for shape in ((1, 9, 11, 70), (5, 9, 11, 70), (64, 3, 3, 70)):
+        x = images(*shape)
+        assert all(np.array_equal(layer(x, threads=threads), layer(x)) for threads in (2, 3, 8, 64))
+
+
+GOOD = images(1, 4, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (GOOD.astype(np.float64), "float32.*float64"),
+        (GOOD.tolist(), "float32.*list"),
+        (GOOD[0], r"\(N, H, W, 20\).*\(4, 4, 20\)"),
+        (GOOD[..., :19], r"20.*19"),
+        (GOOD[:, :2], "2x4.*smaller than the kernel of 3x3"),
+    ],
+)
+def test_wrong_input_is_named(x, words):
+    with pytest.raises(ValueError, match=words):
+        given_layer()[1](x)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"stride": 0}, "stride must be at least 1, not 0"),
+        ({"padding": -1}, "padding must be at least 0"),
+        ({"padding": 1.5}, "padding must be an integer"),
+        ({"scale": np.ones(3)}, r"scale must have the shape \(16,\).*\(3,\)"),
+        ({"bias": np.full(16, np.nan)}, "bias must be finite"),
+    ],
+)
+def test_wrong_options_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        given_layer(**options)
+
+
+def test_wrong_weights_are_named():
+    weight = images(4, 3, 2, 2)
+    for wrong, words in (
+        (weight.astype(np.float64), "float32"),
+        (weight[0], r"\(O, C, kh, kw\)"),
+        (weight[:0], "empty"),
+        (weight * np.inf, "finite"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            PackedConv2d(wrong)
+    with pytest.raises(ValueError, match=r"\(O, F\)"):
+        PackedLinear(weight)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        PackedConv2d(weight)(images(1, 2, 2, 3), threads=0)
+
+
+def test_packed_images_of_another_layer_are_refused():
+    _, layer = given_layer(padding=1)
+    packed = layer.pack(GOOD)
+    for wrong in (
+        PackedImages(packed.words, 21, 1),
+        PackedImages(packed.words, 20, 0),
+        PackedImages(packed.words[:, ::2], 20, 1),
+        PackedImages(packed.words.astype(np.int64), 20, 1),
+        PackedImages(packed.words[:, :2].copy(), 20, 1),
+    ):
+        with pytest.raises(ValueError, match="pack"):
+            layer.run_packed(wrong)
+    forward = layer.then_sign(np.zeros(16, int))
+    with pytest.raises(ValueError, match="out must be"):
+        forward(packed, out=packed)
+    with pytest.raises(ValueError, match="threshold must be int32"):
+        layer.then_sign(np.zeros(16))
