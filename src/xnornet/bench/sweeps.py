@@ -10,7 +10,7 @@ import pandas as pd
 from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.ours import END_TO_END, KERNEL, PACKING, ours
-from xnornet.bench.theory import Peaks, speedup_law
+from xnornet.bench.theory import Peaks, measure_peaks, speedup_law
 from xnornet.bench.timing import Timing, compare, threads, timing_lock
 from xnornet.bench.workload import LAYERS, Layer, Problem, line_up
 
@@ -46,22 +46,23 @@ def sweep(
     axis: str,
     values: Sequence[int],
     *,
-    peaks: Peaks,
+    peaks: Peaks | None = None,
     thread_count: int = 1,
     repeats: int = 30,
     budget_seconds: float = 4.0,
 ) -> pd.DataFrame:
     """Time a layer at each value of one axis: ours and its parts, torch float32, a plain compiled float32 loop.
 
-    axis: one of `AXES`, which say what stays fixed. peaks: of this machine, for the law of its own. thread_count: for
-    torch and ours alike; the axis `threads` has its own, and the plain loop always one. budget_seconds: per value,
-    after which the rounds end early, but not before the fifth; a value whose five rounds take longer takes longer.
+    axis: one of `AXES`, which say what stays fixed. peaks: of this machine, for the law of its own; measured if not
+    given. thread_count: for torch and ours alike; the axis `threads` has its own, and the plain loop always one.
+    budget_seconds: per value, after which the rounds end early, but not before the fifth; a value whose five rounds
+    take longer takes longer.
 
     One row a value, in column `value`. In seconds per call, `X_seconds` (median) and `X_iqr`, X being ours (packing and
-    kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster
-    of the two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel
-    alone over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats and noisy
-    (some contestant's interquartile range exceeds 10 % of its median).
+    kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster of the
+    two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel alone
+    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats and noisy (some
+    contestant's interquartile range exceeds 10 % of its median).
 
     More threads than this process may use are left out, with a warning. ValueError, before anything is timed, for an
     unknown axis or an impossible value.
@@ -69,6 +70,7 @@ def sweep(
     layers = _layers(axis, values)
     rows = []
     with timing_lock():
+        peaks = peaks or measure_peaks()
         for value, layer in layers.items():
             count = value if axis == "threads" else thread_count
             with threads(count):

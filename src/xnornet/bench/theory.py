@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from xnornet.bench import roofline
+
 PAPER_RATIO = 64
 """Binary operations a clock over float ones: a 64-bit word against one number (Rastegari et al. 2016, section 3.3)."""
 
@@ -38,6 +40,4 @@ def speedup_law(in_channels: int, kernel: int, ratio: float = PAPER_RATIO) -> fl
 
 def measure_peaks() -> Peaks:
     """Measure the peaks of one core of this machine; takes a moment."""
-    from xnornet.bench import roofline  # noqa: PLC0415  # compiles on import
-
     return Peaks(*roofline.peaks())
