@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from xnornet.bench import roofline
+from xnornet.bench.timing import timing_lock
 
 PAPER_RATIO = 64
 """Binary operations a clock over float ones: a 64-bit word against one number (Rastegari et al. 2016, section 3.3)."""
@@ -39,5 +40,6 @@ def speedup_law(in_channels: int, kernel: int, ratio: float = PAPER_RATIO) -> fl
 
 
 def measure_peaks() -> Peaks:
-    """Measure the peaks of one core of this machine; takes a moment."""
-    return Peaks(*roofline.peaks())
+    """Measure the peaks of one core of this machine, under the timing lock; takes a moment."""
+    with timing_lock():
+        return Peaks(*roofline.peaks())
