@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 Dataset = Literal["mnist", "cifar10", "digits", "shapes"]
 Variant = Literal["float", "xnor"]
+Axis = Literal["input_channels", "output_channels", "filter_size", "image_size", "batch", "threads"]
 Gradient = Literal["corrected", "paper", "detached"]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -125,20 +126,25 @@ class Bench(Section):
 
     batches: Annotated[list[PositiveInt], Field(min_length=1)]
     threads: Annotated[list[NonNegativeInt], Field(min_length=1)]
-    repeats: Annotated[int, Field(ge=3)]
+    repeats: Annotated[int, Field(ge=5)]
+    seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     peers: bool
 
 
 class Sweep(Section):
     """The values that each sweep of a binary layer's shape visits."""
 
-    seconds_per_point: PositiveFloat
+    seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     input_channels: Annotated[list[PositiveInt], Field(min_length=1)]
     output_channels: Annotated[list[PositiveInt], Field(min_length=1)]
     filter_size: Annotated[list[PositiveInt], Field(min_length=1)]
     image_size: Annotated[list[PositiveInt], Field(min_length=1)]
     batch: Annotated[list[PositiveInt], Field(min_length=1)]
     threads: Annotated[list[PositiveInt], Field(min_length=1)]
+
+    def values(self, axis: str) -> list[int]:
+        """The values of one sweep; ParamsError, naming the known ones, if there is none of that name."""
+        return getattr(self, known("sweep", axis, Axis))
 
 
 class Params(Section):

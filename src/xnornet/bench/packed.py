@@ -1,0 +1,84 @@
+"""What packing a trained network gives and keeps: bytes on disk, and the same answers as in torch."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from torch import nn
+
+from xnornet.engine import PackedNetwork
+from xnornet.nn import count_parameters
+from xnornet.nn.evaluate import predict_images
+
+TOLERANCE = 1e-3
+"""Logits of torch and of the engine may differ by this: float layers are summed in another order."""
+
+
+class DisagreementError(RuntimeError):
+    """A packed network answers differently from the torch network that it was made of."""
+
+
+def agreement(model: nn.Module, packed: PackedNetwork, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> dict[str, Any]:
+    """Run both networks on uint8 images (N, H, W, C) and compare all logits and answers.
+
+    Returns images, max_logit_difference, same_answers and test_accuracy (of the packed network), the last two in
+    percent. DisagreementError if a logit differs by more than 1e-3, or an answer although torch's two highest logits
+    are further apart than that.
+    """
+    wanted, got = predict_images(model, images), packed(images)
+    difference = np.abs(wanted - got).max(axis=1)
+    second, first = np.sort(wanted, axis=1)[:, -2:].T
+    same = wanted.argmax(axis=1) == got.argmax(axis=1)
+    wrong = ~(difference <= TOLERANCE) | (~same & (first - second > TOLERANCE))
+    if wrong.any():
+        raise DisagreementError(
+            f"the packed network disagrees with torch on {wrong.sum()} of {len(images)} images, first on image "
+            f"{wrong.argmax()}: logits differ by {difference[wrong.argmax()]:.3g}, {TOLERANCE:g} is allowed"
+        )
+    return {
+        "images": len(images),
+        "max_logit_difference": float(f"{difference.max():.3g}"),
+        "same_answers": round(100 * float(same.mean()), 4),
+        "test_accuracy": round(100 * float((got.argmax(axis=1) == labels).mean()), 4),
+    }
+
+
+def memory(model: nn.Module, packed: PackedNetwork, float_file: Path, packed_file: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Compare two files of one network, float32 and packed.
+
+    Returns (metrics, rows). Metrics: float_bytes and packed_bytes on disk, ratio, and binary_share, the percentage of
+    parameters that are one bit each. Rows: layer, float_bytes, packed_bytes; a BatchNorm that became thresholds has its
+    bytes with the layer that applies them.
+    """
+    total, binary = count_parameters(model)
+    float_bytes, packed_bytes = float_file.stat().st_size, packed_file.stat().st_size
+    metrics = {
+        "float_bytes": float_bytes,
+        "packed_bytes": packed_bytes,
+        "ratio": round(float_bytes / packed_bytes, 3),
+        "binary_share": round(100 * binary / total, 3),
+    }
+    return metrics, pd.DataFrame(_rows(_float_bytes(model), packed.layer_bytes()))
+
+
+def _float_bytes(model: nn.Module) -> dict[str, int]:
+    """Bytes by layer, all BatchNorms in one entry; named as the engine names its nodes."""
+    sizes: dict[str, int] = {}
+    for name, tensor in model.state_dict().items():
+        layer = name.rpartition(".")[0]
+        layer = "BatchNorm" if isinstance(model.get_submodule(layer), nn.BatchNorm2d) else re.sub(r"^blocks\.", "block", layer)
+        sizes[layer] = sizes.get(layer, 0) + tensor.nbytes
+    return sizes
+
+
+def _rows(float_bytes: Mapping[str, int], packed_bytes: Mapping[str, int]) -> list[dict[str, Any]]:
+    names = [name for name in packed_bytes if packed_bytes[name] or name in float_bytes]
+    names += [name for name in float_bytes if name not in names]
+    return [
+        {"layer": name, "float_bytes": float_bytes.get(name, 0), "packed_bytes": packed_bytes.get(name, 0)}
+        for name in names
+    ]
