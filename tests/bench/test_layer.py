@@ -73,6 +73,15 @@ def test_what_was_not_timed_is_a_dash() -> None:
     assert "OpenVINO" not in text
 
 
+def test_a_busy_machine_is_said_to_be_one() -> None:
+    measurement = made_up(ours=50, nchw=1000)
+    assert "busy" not in present(measurement)
+    shared = Timing(1e-3, 1e-3, 1e-3, 30, 1, cores=0.4)
+    busy = Measurement(measurement.layers, {name: {"ours": shared} for name in measurement.layers}, {}, PEAKS, 1)
+    assert "busy" in present(busy)
+    assert "1000~" in present(busy)
+
+
 def test_command_line_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr(layer_module, "LAYERS", TINY)
     main(["--layers", "conv", "--repeats", "1", "--no-peers", "--markdown", "--csv", str(tmp_path / "table.csv")])

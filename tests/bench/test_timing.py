@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from xnornet.bench import timing
 from xnornet.bench.machine import usable_cores
-from xnornet.bench.timing import Timing, compare, timing_lock
+from xnornet.bench.timing import Block, Timing, compare, timing_lock
 
 
 class Clock:
@@ -32,7 +33,7 @@ class Clock:
 
 
 def test_quartiles_of_known_samples() -> None:
-    summary = Timing.of([1.0, 2.0, 3.0, 4.0, 100.0], loops=1)
+    summary = Timing.of([Block(2 * t, 2 * t) for t in (1.0, 2.0, 3.0, 4.0, 100.0)], loops=2)
     assert (summary.q1, summary.median, summary.q3, summary.repeats) == (2.0, 3.0, 4.0, 5)
     assert summary.iqr == 2.0
 
@@ -42,9 +43,26 @@ def test_a_timing_is_noisy_above_a_tenth_of_its_median(q3: float, noisy: bool) -
     assert Timing(median=1.0, q1=1.0, q3=q3, repeats=30, loops=1).noisy is noisy
 
 
+@pytest.mark.parametrize(("share", "starved"), [(1.0, False), (2.0, False), (0.95, False), (0.5, True)])
+def test_a_shared_core_is_noticed_without_any_spread(
+    share: float, starved: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    summary = compare({"x": clock.taking(1.0)}, clock=clock, cpu_clock=lambda: share * clock.now)["x"]
+    assert summary.iqr == 0
+    assert summary.cores == pytest.approx(share)
+    assert summary.starved is summary.noisy is starved
+    assert ("only 50 % of a core" in caplog.text) is starved
+
+
+def test_waiting_is_not_work() -> None:
+    """The real clocks: a process that sleeps does not get its core, as one that another process displaces."""
+    assert compare({"asleep": lambda: time.sleep(2e-3)}, repeats=3)["asleep"].starved
+
+
 def test_compare_recovers_what_each_contestant_takes() -> None:
     clock = Clock()
-    timings = compare({"slow": clock.taking(0.3), "fast": clock.taking(0.01)}, repeats=7, clock=clock)
+    timings = compare({"slow": clock.taking(0.3), "fast": clock.taking(0.01)}, repeats=7, clock=clock, cpu_clock=clock)
     assert list(timings) == ["slow", "fast"]
     assert timings["slow"].median == pytest.approx(0.3)
     assert timings["fast"].median == pytest.approx(0.01)
@@ -55,14 +73,16 @@ def test_the_median_ignores_a_stray_block() -> None:
     clock = Clock()
     # Warm-up takes the first two calls; one block in ten is then a hundred times slower.
     jittery = clock.taking(1, 1, *[1] * 8, 100, 1)
-    summary = compare({"jittery": jittery}, repeats=10, min_block_seconds=0, clock=clock)["jittery"]
+    summary = compare({"jittery": jittery}, repeats=10, min_block_seconds=0, clock=clock, cpu_clock=clock)["jittery"]
     assert summary.median == pytest.approx(1)
     assert not summary.noisy
 
 
 def test_a_block_has_as_many_calls_as_fill_it() -> None:
     clock = Clock()
-    timings = compare({"short": clock.taking(1e-4), "long": clock.taking(1.0)}, min_block_seconds=1e-2, clock=clock)
+    timings = compare(
+        {"short": clock.taking(1e-4), "long": clock.taking(1.0)}, min_block_seconds=1e-2, clock=clock, cpu_clock=clock
+    )
     assert timings["long"].loops == 1
     assert 1e-2 <= timings["short"].loops * 1e-4 <= 2.1e-2
     assert timings["short"].median == pytest.approx(1e-4)
@@ -79,7 +99,7 @@ def test_rounds_rotate_the_order() -> None:
 
         return call
 
-    compare({name: contestant(name) for name in "abc"}, repeats=4, clock=clock)
+    compare({name: contestant(name) for name in "abc"}, repeats=4, clock=clock, cpu_clock=clock)
     rounds = calls[-12:]  # after the warm-up
     assert rounds == [*"abc", *"bca", *"cab", *"abc"]
 
@@ -97,14 +117,22 @@ def test_a_drifting_machine_leaves_ratios_alone() -> None:
 
         return call
 
-    timings = compare({"one": contestant(1.0), "two": contestant(2.0)}, repeats=50, clock=clock)
+    timings = compare({"one": contestant(1.0), "two": contestant(2.0)}, repeats=50, clock=clock, cpu_clock=clock)
     assert timings["two"].median / timings["one"].median == pytest.approx(2, rel=0.02)
 
 
 def test_a_budget_ends_the_rounds_but_not_before_the_least() -> None:
     clock = Clock()
-    assert compare({"x": clock.taking(1.0)}, repeats=50, budget_seconds=12, clock=clock)["x"].repeats == 10
-    assert compare({"x": clock.taking(1.0)}, repeats=50, budget_seconds=0, min_repeats=3, clock=clock)["x"].repeats == 3
+    assert (
+        compare({"x": clock.taking(1.0)}, repeats=50, budget_seconds=12, clock=clock, cpu_clock=clock)["x"].repeats
+        == 10
+    )
+    assert (
+        compare({"x": clock.taking(1.0)}, repeats=50, budget_seconds=0, min_repeats=3, clock=clock, cpu_clock=clock)[
+            "x"
+        ].repeats
+        == 3
+    )
 
 
 @pytest.mark.parametrize(

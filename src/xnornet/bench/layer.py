@@ -97,7 +97,7 @@ def present(measurement: Measurement, *, markdown: bool = False) -> str:
     peaks = measurement.peaks
     parts = [
         tabulate(times, ["us per call", *names], tablefmt=style, disable_numparse=True, colalign=_align(names)),
-        "~ marks an interquartile range above 10 % of the median.",
+        "~ marks an interquartile range above 10 % of the median, or a core shared with another process.",
         tabulate(_ratios(measurement), ["", *names, "geometric mean"], tablefmt=style, disable_numparse=True,
                  colalign=_align([*names, ""])),
         f"The mean is that of {', '.join(RESNET_LAYERS)}. Peaks of one core, measured: popcount loop "
@@ -108,6 +108,8 @@ def present(measurement: Measurement, *, markdown: bool = False) -> str:
     for layer, left_out in measurement.skipped.items():
         for name, why in left_out.items():
             reasons.setdefault(f"{name}: {why}", []).append(layer)
+    if any(timing.starved for timings in measurement.timings.values() for timing in timings.values()):
+        parts.append("The machine was busy with other work: neither times nor ratios are to be trusted.")
     if reasons:
         bullet = "- " if markdown else "  "
         parts.append("Left out:\n" + "\n".join(f"{bullet}{why} ({', '.join(at)})" for why, at in reasons.items()))

@@ -169,7 +169,7 @@ def chain_timing(timings: Mapping[str, Timing]) -> Timing | None:
         return None
     steps = CHAIN_LENGTH - 1
     median, half = (many.median - one.median) / steps, (many.iqr + one.iqr) / steps / 2
-    return Timing(median, median - half, median + half, many.repeats, many.loops)
+    return Timing(median, median - half, median + half, many.repeats, many.loops, min(one.cores, many.cores))
 
 
 def _openvino(problem: Problem, threads: int, length: int) -> Contestant:

@@ -8,11 +8,11 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 import threadpoolctl  # type: ignore[import-untyped]
@@ -25,6 +25,14 @@ log = logging.getLogger(__name__)
 NOISY = 0.10
 """A timing whose interquartile range exceeds this share of its median is marked as noisy."""
 
+STARVED = 0.90
+"""So is one whose calls got less than this share of a core.
+
+Another process on the same core is not always seen in the spread: a block longer than the scheduler's time slice is
+interrupted every time and reads two or three times too long, a short one mostly slips through, and the ratio of both is
+nonsense with a narrow interquartile range.
+"""
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -35,14 +43,17 @@ class Timing:
     q3: float
     repeats: int
     loops: int
+    cores: float = 1.0
+    """CPU seconds of the whole process per second, in the median block."""
 
     @classmethod
-    def of(cls, seconds_per_call: list[float], loops: int) -> "Timing":
-        """Summarize one figure a block. ValueError for none."""
-        if not seconds_per_call:
+    def of(cls, blocks: Sequence["Block"], loops: int) -> "Timing":
+        """Summarize blocks of `loops` calls each. ValueError for none."""
+        if not blocks:
             raise ValueError("a timing needs at least one block")
-        q1, median, q3 = np.percentile(seconds_per_call, [25, 50, 75]).tolist()
-        return cls(median, q1, q3, len(seconds_per_call), loops)
+        q1, median, q3 = np.percentile([block.seconds / loops for block in blocks], [25, 50, 75]).tolist()
+        cores = float(np.median([block.cpu_seconds / max(block.seconds, 1e-9) for block in blocks]))
+        return cls(median, q1, q3, len(blocks), loops, cores)
 
     @property
     def iqr(self) -> float:
@@ -51,8 +62,20 @@ class Timing:
 
     @property
     def noisy(self) -> bool:
-        """Whether the interquartile range is wider than 10 % of the median."""
-        return self.iqr > NOISY * self.median
+        """Whether the interquartile range is wider than 10 % of the median, or the process had to share its core."""
+        return self.iqr > NOISY * self.median or self.starved
+
+    @property
+    def starved(self) -> bool:
+        """Whether the calls got less than 90 % of a core, so that they took longer than they need."""
+        return self.cores < STARVED
+
+
+class Block(NamedTuple):
+    """What one block of calls took, on the wall clock and of the CPU."""
+
+    seconds: float
+    cpu_seconds: float
 
 
 def compare(
@@ -63,13 +86,15 @@ def compare(
     budget_seconds: float = math.inf,
     min_repeats: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    cpu_clock: Callable[[], float] = time.process_time,
 ) -> dict[str, Timing]:
     """Time callables side by side, so that their ratios do not depend on what the machine did in the meantime.
 
     Each of `repeats` rounds times one block of every contestant, in an order that rotates from round to round. A block
     is as many calls as take `min_block_seconds`, found in a warm-up; where it is more than one, an untimed call comes
     first, so that a contestant finds its own data in the caches and not its predecessor's. Rounds end early, but not
-    before `min_repeats`, once `budget_seconds` are spent. The garbage collector rests meanwhile.
+    before `min_repeats`, once `budget_seconds` are spent. The garbage collector rests meanwhile. A warning is logged if
+    another process took part of the core, which no repeating mends.
 
     Returns a Timing for each name, in the order given. ValueError for no contestants or a number out of range.
     """
@@ -81,7 +106,7 @@ def compare(
     if not min_block_seconds >= 0:
         raise ValueError(f"min_block_seconds must not be negative, not {min_block_seconds}")
     names = list(contestants)
-    blocks: dict[str, list[float]] = {name: [] for name in names}
+    blocks: dict[str, list[Block]] = {name: [] for name in names}
     with _no_garbage_collection():
         start = clock()
         loops = {name: _loops(contestants[name], min_block_seconds, clock) for name in names}
@@ -92,24 +117,28 @@ def compare(
                 name = names[(position + turn) % len(names)]
                 if loops[name] > 1:
                     contestants[name]()
-                blocks[name].append(_block(contestants[name], loops[name], clock) / loops[name])
-    return {name: Timing.of(blocks[name], loops[name]) for name in names}
+                blocks[name].append(_block(contestants[name], loops[name], clock, cpu_clock))
+    timings = {name: Timing.of(blocks[name], loops[name]) for name in names}
+    least = min(timing.cores for timing in timings.values())
+    if least < STARVED:
+        log.warning("the machine is busy: a contestant got only %.0f %% of a core, timings mislead", 100 * least)
+    return timings
 
 
 def _loops(call: Callable[[], object], min_block_seconds: float, clock: Callable[[], float]) -> int:
     """Calls that fill a block; the doubling also warms up caches, thread pools and the clock rate of the core."""
     call()  # compiles, allocates
     loops = 1
-    while _block(call, loops, clock) < min_block_seconds:
+    while _block(call, loops, clock, clock).seconds < min_block_seconds:
         loops *= 2
     return loops
 
 
-def _block(call: Callable[[], object], loops: int, clock: Callable[[], float]) -> float:
-    start = clock()
+def _block(call: Callable[[], object], loops: int, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> Block:
+    cpu_start, start = cpu_clock(), clock()
     for _ in range(loops):
         call()
-    return clock() - start
+    return Block(clock() - start, cpu_clock() - cpu_start)
 
 
 @contextmanager
