@@ -7,6 +7,7 @@ channels (gamma = 0), negative gamma and tiny variances included.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from math import isqrt
 from typing import Any
 
@@ -43,7 +44,10 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None) -> PackedNetw
         with torch.inference_mode():
             export = _Export()
             export.normalize(model.cpu().eval().normalize)
-            (_lenet5 if isinstance(model, LeNet5) else _resnet18)(model, export)  # type: ignore[operator]
+            if isinstance(model, LeNet5):
+                _lenet5(model, export)
+            else:
+                _resnet18(model, export)
     finally:
         model.to(device)
         for module, mode in training.items():
@@ -81,7 +85,7 @@ def _resnet18(model: ResNet18, export: "_Export") -> None:
     blocks: list[Block] = list(model.blocks)  # type: ignore[arg-type]
     following = [_Sign(block.bn1) for block in blocks[1:]]
     scaled = blocks[0].conv1.input_scaling
-    stem = {} if scaled else {"bits": "bits0", "threshold": _Sign(blocks[0].bn1)}
+    stem: dict[str, Any] = {} if scaled else {"bits": "bits0", "threshold": _Sign(blocks[0].bn1)}
     export.float_conv("stem", "normalized", model.stem.weight, None, padding=1, output="x0", **stem)
     for index, block in enumerate(blocks):
         name, x, after = f"block{index}", f"x{index}", f"x{index + 1}"
@@ -93,16 +97,19 @@ def _resnet18(model: ResNet18, export: "_Export") -> None:
         inner = f"inner{index}"
         first_skip, second_skip = (skip, inner) if block.skip_each else (None, skip)
         if scaled:
-            export.scaled_conv(f"{name}.bn1", block.bn1, f"{name}.conv1", x, block.conv1, residual=first_skip, output=inner)
-            export.scaled_conv(f"{name}.bn2", block.bn2, f"{name}.conv2", inner, block.conv2, residual=second_skip, output=after)
+            for n, source, skip_n, made in ((1, x, first_skip, inner), (2, inner, second_skip, after)):
+                bn, conv = getattr(block, f"bn{n}"), getattr(block, f"conv{n}")
+                export.scaled_conv(f"{name}.bn{n}", bn, f"{name}.conv{n}", source, conv, residual=skip_n, output=made)
             continue
         bits, middle = f"bits{index}", f"middle{index}"
         if block.skip_each:
             first: dict[str, Any] = {"residual": skip, "output": inner, "threshold": _Sign(block.bn2)}
         else:
-            first = {"threshold": _Sign(block.bn2, before=lambda count, conv=block.conv1: _scaled(conv, count))}
+            first = {"threshold": _Sign(block.bn2, before=partial(_scaled, block.conv1))}
         export.binary_conv(f"{name}.conv1", bits, block.conv1, block.conv1.weight, bits=middle, **first)
-        last = {"bits": f"bits{index + 1}", "threshold": following[index]} if index < len(following) else {}
+        last: dict[str, Any] = (
+            {"bits": f"bits{index + 1}", "threshold": following[index]} if index < len(following) else {}
+        )
         export.binary_conv(
             f"{name}.conv2", middle, block.conv2, block.conv2.weight, residual=second_skip, output=after, **last
         )
@@ -118,8 +125,9 @@ def _scaled(layer: XnorConv2d | XnorLinear, count: Tensor) -> Tensor:
 
 def _affine(bn: nn.BatchNorm2d) -> dict[str, np.ndarray]:
     """The slope and the intercept of a BatchNorm in eval mode, in the float32 steps in which torch takes them."""
-    slope = 1 / torch.sqrt(bn.running_var + bn.eps) * bn.weight  # type: ignore[operator]
-    return {"scale_": slope.numpy(), "bias_": (bn.bias - bn.running_mean * slope).numpy()}  # type: ignore[operator]
+    assert bn.running_mean is not None and bn.running_var is not None
+    slope = 1 / torch.sqrt(bn.running_var + bn.eps) * bn.weight
+    return {"scale_": slope.numpy(), "bias_": (bn.bias - bn.running_mean * slope).numpy()}
 
 
 @dataclass(frozen=True)
@@ -174,15 +182,15 @@ class _PooledSign(_Sign):
 
 
 def _float_of_rank(rank: Tensor) -> Tensor:
-    """The float32 values in order, numbered by int64: 0 is 0.0, 1 the smallest positive one, -1 the largest negative."""
+    """The float32 values in order, numbered by int64: 0 is 0.0, 1 the next above it, -1 the next below."""
     magnitude = rank.abs().to(torch.int32).view(torch.float32)
     return torch.where(rank < 0, -magnitude, magnitude)
 
 
 def _bisect(bit: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(first, flip, constant) of a truth value a channel that changes at most once from `low` to `high`, int64 (C,).
+    """(first, flip, constant) of a bit per channel that changes at most once from `low` to `high`, int64 (C,).
 
-    first: the lowest integer whose bit is that of `high`; flip: the bit from `first` on is 0; constant: it never changes.
+    first: the lowest integer with the bit of `high`; flip: that bit is 0; constant: it never changes.
     """
     flip = ~bit(high)
     constant = bit(low) == ~flip
@@ -202,7 +210,7 @@ class _Export:
         self.tensors: dict[str, np.ndarray] = {}
 
     def add(self, op: str, name: str, source: str, **entries: Any) -> None:
-        """A node: arrays among the entries are its tensors (`scale_` and `bias_` avoid the options' names), others its fields."""
+        """A node. Arrays among the entries are its tensors, others its fields; `bias_` is a tensor beside a field `bias`."""
         tensors = {key.rstrip("_"): value for key, value in entries.items() if isinstance(value, np.ndarray)}
         options = {key: value for key, value in entries.items() if not isinstance(value, np.ndarray)}
         self.nodes.append(Node(op=op, name=name, input=source, **options))
@@ -212,7 +220,14 @@ class _Export:
         self.add("normalize", "normalize", IMAGE, output="normalized", mean=module.mean.numpy(), std=module.std.numpy())
 
     def float_conv(
-        self, name: str, source: str, weight: Tensor, bias: Tensor | None, *, threshold: _Sign | None = None, **options: Any
+        self,
+        name: str,
+        source: str,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        threshold: _Sign | None = None,
+        **options: Any,
     ) -> None:
         if threshold is not None:
             options["threshold"], flip = threshold.of_floats()
@@ -263,7 +278,7 @@ class _Export:
         output: str | None = None,
         **options: Any,
     ) -> None:
-        """BatchNorm, sign and a binary layer with input scaling: the BatchNorm's values are made, since K needs them."""
+        """BatchNorm, sign and a binary layer with input scaling; K needs the values of the BatchNorm too."""
         weight = layer.weight if weight is None else weight
         bits, scale_map = f"{bn_name}.bits", f"{name}.K"
         self.add("batch_norm", bn_name, source, output=bn_name, bits=bits, **_affine(bn))

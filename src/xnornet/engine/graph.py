@@ -267,7 +267,9 @@ class _Checker:
 
     def relu(self, node: Node) -> None:
         if node.relu and (node.bits is not None or node.residual is not None):
-            raise FormatError(f"{node.name}: relu does not go together with bits, whose threshold does it, or a residual")
+            raise FormatError(
+                f"{node.name}: relu does not go together with bits, whose threshold does it, or a residual"
+            )
 
     def thresholds(self, node: Node, channels: int, dtype: type) -> None:
         if node.bits is not None:
@@ -300,7 +302,9 @@ class _Checker:
         self.tensor(node, "weight", (node.channels, -(-row // 8)), np.uint8)
         if node.counts:
             if node.bias or node.relu or node.residual is not None or node.scale_map is not None:
-                raise FormatError(f"{node.name}: makes bits alone, so bias, relu, residual and scale_map belong into the threshold")
+                raise FormatError(
+                    f"{node.name}: bits alone: bias, relu, residual and scale_map belong into the threshold"
+                )
         else:
             self.tensor(node, "scale", (node.channels,), np.float32)
             if node.bias:
@@ -310,7 +314,9 @@ class _Checker:
         for name, depth in ((node.residual, node.channels), (node.scale_map, 1)):
             if name is None:
                 continue
-            if self.makers.get(name) == "normalize" or self.read(node, name, "float32") != Shape(out.height, out.width, depth):
+            if self.makers.get(name) == "normalize" or self.read(node, name, "float32") != Shape(
+                out.height, out.width, depth
+            ):
                 raise FormatError(f"{node.name}: {name!r} must be a result of {out.height}x{out.width}x{depth}")
         self.thresholds(node, node.channels, np.int32 if node.counts else np.float32)
         self.results(node, out)

@@ -13,7 +13,9 @@ from numba.extending import intrinsic
 from xnornet.engine import kernels
 from xnornet.engine.op import OP, Kind
 
-PACK, FOLD, BINARY_CONV, NORMALIZE, FLOAT_CONV, POOL_BITS, POOL_FLOATS, BATCH_NORM, INPUT_SCALE, AVERAGE = map(int, Kind)
+PACK, FOLD, BINARY_CONV, NORMALIZE, FLOAT_CONV, POOL_BITS, POOL_FLOATS, BATCH_NORM, INPUT_SCALE, AVERAGE = map(
+    int, Kind
+)
 OP_SIZE = OP.itemsize
 _RECORD = numba.from_dtype(OP)
 

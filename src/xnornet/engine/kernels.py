@@ -4,6 +4,7 @@ Each takes the record `op`, addresses and a number of images. Images, rows and c
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numba import carray, njit, types
@@ -21,7 +22,7 @@ BLOCK = 128
 """Pixels that pass all panels together: few enough for L1, enough to read the weights, which may lie in L2, seldom."""
 
 
-def _pointer(element: types.Type) -> Callable[[int], object]:
+def _pointer(element: types.Type) -> Any:
     @intrinsic
     def pointer(context, address):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]

@@ -77,7 +77,9 @@ class PackedConv2d:
         if not np.isfinite(array).all():
             raise ValueError("weight must be finite, but it holds NaN or infinity")
         if array[0].size >= MOST_PRODUCTS:
-            raise ValueError(f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}")
+            raise ValueError(
+                f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}"
+            )
         self.out_channels, self.in_channels, height, width = array.shape
         self.window = Window(height, width, _integer("stride", stride, 1), _integer("padding", padding, 0))
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
@@ -158,7 +160,9 @@ class PackedConv2d:
             if out is None:
                 out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding)
             elif out.words.shape != wanted or (out.channels, out.padding) != (self.out_channels, padding):
-                raise ValueError(f"out must be the result of an earlier call, words of shape {wanted}, not {out.words.shape}")
+                raise ValueError(
+                    f"out must be the result of an earlier call, words of shape {wanted}, not {out.words.shape}"
+                )
             program(words, out.words, len(words), _threads(threads))
             return out
 
@@ -239,7 +243,9 @@ class PackedConv2d:
                 f"{packed.channels} and {packed.padding}"
             )
         if words.dtype != np.uint64 or words.ndim != 4 or words.shape[3] != depth or not words.flags.c_contiguous:
-            raise ValueError(f"packed words must be contiguous uint64 (N, H, W, {depth}), not {words.dtype} {words.shape}")
+            raise ValueError(
+                f"packed words must be contiguous uint64 (N, H, W, {depth}), not {words.dtype} {words.shape}"
+            )
         return words
 
 

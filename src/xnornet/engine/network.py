@@ -63,7 +63,9 @@ class PackedNetwork:
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
             raise ValueError(f"images must be a uint8 array, not {getattr(images, 'dtype', type(images).__name__)}")
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
-            raise ValueError(f"images must have the shape (N, {', '.join(map(str, self.image_shape))}), not {images.shape}")
+            raise ValueError(
+                f"images must have the shape (N, {', '.join(map(str, self.image_shape))}), not {images.shape}"
+            )
         if not isinstance(threads, int) or threads < 1:
             raise ValueError(f"threads must be an integer of at least 1, not {threads!r}")
         images = np.ascontiguousarray(images)
@@ -95,13 +97,16 @@ class PackedNetwork:
         for node in self.graph.nodes:
             made = [(name, self.graph.values[name]) for name in (node.output, node.bits) if name is not None]
             shapes = " + ".join(f"{v.kind} {v.shape.height}x{v.shape.width}x{v.shape.depth}" for _, v in made)
-            rows.append((f"{node.name} ({node.op})", shapes, f"{self._binary_weights(node):,}", f"{self._bytes(node):,}"))
+            rows.append(
+                (f"{node.name} ({node.op})", shapes, f"{self._binary_weights(node):,}", f"{self._bytes(node):,}")
+            )
         nodes = self.graph.nodes
         total = f"{sum(map(self._binary_weights, nodes)):,}", f"{sum(map(self._bytes, nodes)):,}"
         rows.append(("total", f"{self.classes} logits", *total))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = [
-            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}" for row in rows
+            f"{row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
+            for row in rows
         ]
         return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:-1], "-" * len(lines[0]), lines[-1]])
 
@@ -193,7 +198,9 @@ class _Builder:
 
     def flip(self) -> np.ndarray | None:
         packed = self.tensor("flip")
-        return None if packed is None else np.unpackbits(packed, bitorder="little", count=self.shape(self.node.bits).depth)
+        return (
+            None if packed is None else np.unpackbits(packed, bitorder="little", count=self.shape(self.node.bits).depth)
+        )
 
     def add(self, kind: Kind, **extra: Value) -> None:
         """An operation that is no convolution: sizes from its input and its result."""
@@ -239,14 +246,21 @@ class _Builder:
     def normalize(self, node: Node) -> None:
         # In float32 and in this order, as the torch model computes it.
         levels = np.arange(256, dtype=np.float32) / np.float32(255)
-        table = (levels - self.need("mean")[:, None]) / self.need("std")[:, None]
+        with np.errstate(over="ignore"):  # an extreme mean or std gives infinities, as in torch
+            table = (levels - self.need("mean")[:, None]) / self.need("std")[:, None]
         self.add(Kind.NORMALIZE, table=np.ascontiguousarray(table))
 
     def float_conv(self, node: Node) -> None:
         mode = (Mode.STORE if node.output else 0) | (Mode.BITS if node.bits else 0) | (Mode.RELU if node.relu else 0)
         weights, padding = FloatWeights(self.need("weight")), self.padding(node.input)
         add_float_conv(
-            self.program, weights, self.buffer(node.input), self.shape(node.input), padding, node.window, self.epilogue(mode)
+            self.program,
+            weights,
+            self.buffer(node.input),
+            self.shape(node.input),
+            padding,
+            node.window,
+            self.epilogue(mode),
         )
 
     def binary_conv(self, node: Node) -> None:

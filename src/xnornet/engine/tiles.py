@@ -13,7 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from xnornet.engine.op import OFFSET, Mode
-from xnornet.engine.vector import Emitter, f32, i8, i32, i64, vector
+from xnornet.engine.vector import Emitter, f32, i32, i64, vector
 
 BINARY_LANES = 8  # 8 uint64 words fill 512 bits
 FLOAT_LANES = 16  # 16 float32 do
@@ -94,7 +94,9 @@ class _Tile:
             weights = [e.load(self.weight(panel, tap), kind, 64) for panel in range(self.panels)]
             new = []
             for row, window in enumerate(windows):
-                value = e.splat(e.load(e.ir.add(window, offset), element, element.width // 8 if element is i64 else 4), self.lanes)
+                value = e.splat(
+                    e.load(e.ir.add(window, offset), element, element.width // 8 if element is i64 else 4), self.lanes
+                )
                 old = state[row * self.panels : (row + 1) * self.panels]
                 new += [self.update(a, value, w) for a, w in zip(old, weights, strict=True)]
             return new

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine import bits
-from xnornet.engine.bits import LANES, Bytes, Words
+from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.tiles import FLOAT_LANES
 
 Floats = NDArray[np.float32]
@@ -178,7 +178,7 @@ class FloatWeights:
 def per_channel(values: np.ndarray | None, channels: int, fill: float, dtype: type) -> np.ndarray:
     """A table of one value a channel, (..., channels), as the tiles read it: padded with `fill` to whole panels."""
     lead = () if values is None else values.shape[:-1]
-    out = np.full((*lead, -(-channels // FLOAT_LANES) * FLOAT_LANES), fill, dtype)
+    out: np.ndarray = np.full((*lead, -(-channels // FLOAT_LANES) * FLOAT_LANES), fill, dtype)
     out[..., :channels] = 0 if values is None else values
     return out
 

@@ -1,0 +1,109 @@
+"""The file: round trip, atomic, and safe whatever it holds."""
+
+import json
+import os
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.engine import mutations, networks
+from xnornet.engine import FormatError, PackedNetwork, file, graph
+
+DAMAGED, EDITED = 20_000, 3_000
+
+
+@pytest.fixture(scope="module")
+def network():
+    return networks.build()
+
+
+@pytest.fixture(scope="module")
+def data(network, tmp_path_factory):
+    path = tmp_path_factory.mktemp("file") / "network.safetensors"
+    network.save(path)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("nodes", [networks.RESIDUAL, networks.SCALED], ids=["residual", "scaled"])
+def test_round_trip(nodes, tmp_path):
+    network = networks.build(nodes)
+    network.save(tmp_path / "a")
+    loaded = PackedNetwork.load(tmp_path / "a")
+    assert mutations.same(network, loaded)
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), dtype=np.uint8)
+    assert np.array_equal(loaded(images), network(images))
+    loaded.save(str(tmp_path / "b"))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_every_safetensors_reader_can_read_it(data, network):
+    tensors = safetensors.numpy.load(data)
+    assert set(tensors) == set(network.tensors)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    content = json.loads(header["__metadata__"][file.ENTRY])
+    assert content["about"] == {"dataset_md5": "0" * 32}
+    assert content["format"] == 1
+    assert "least significant bit" in content["bit_order"]
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_else(network, tmp_path, monkeypatch):
+    path = tmp_path / "network"
+    network.save(path)
+    before = path.read_bytes()
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        networks.build(seed=1).save(path)
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["network"]
+
+
+def test_errors_name_the_file_and_what_is_wrong(data, tmp_path):
+    path = tmp_path / "network"
+    for content, words in (
+        (b"", "too short"),
+        (data[:100], "too short"),
+        (data[:-1], "safetensors"),
+        (data[:-1] + bytes([data[-1] ^ 1]), "checksum"),
+        (safetensors.numpy.save({"a": np.zeros(3)}), "metadata"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(FormatError, match=f"{path}.*{words}"):
+            PackedNetwork.load(path)
+    with pytest.raises(FileNotFoundError):
+        PackedNetwork.load(tmp_path / "nothing")
+
+
+def test_another_version_is_refused(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(file, "VERSION", 2)
+    network.save(tmp_path / "network")
+    monkeypatch.undo()
+    with pytest.raises(FormatError, match="format 2.*knows format 1"):
+        PackedNetwork.load(tmp_path / "network")
+
+
+def test_damaged_files_are_refused_or_load_to_the_same_network(network, data):
+    rng = random.Random(0)
+    seen = Counter(mutations.survive(network, mutations.damaged(data, rng)) for _ in range(DAMAGED))
+    assert seen["refused"] > 0.99 * DAMAGED
+
+
+def test_every_truncation_of_the_header_is_refused(data):
+    for length in range(8 + int.from_bytes(data[:8], "little")):
+        with pytest.raises(FormatError):
+            PackedNetwork.parse(data[:length])
+
+
+def test_edited_files_with_a_right_digest_are_refused_or_run(network, data, monkeypatch):
+    """What is consistent is a network, though another one; it must run as NumPy runs it, within bounds."""
+    monkeypatch.setattr(graph, "LIMIT_WORK", 1 << 24)  # the time of the test's NumPy
+    rng = random.Random(1)
+    seen = Counter(mutations.survive_edit(network, mutations.edited(data, rng)) for _ in range(EDITED))
+    assert seen["refused"] > EDITED / 4
+    assert seen["ran"] > EDITED / 50  # edits that get through do occur

@@ -1,0 +1,144 @@
+"""Packed networks: the program against NumPy, node by node, and what a graph must not say."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.engine import networks
+from xnornet.engine import FormatError, Graph, Node, PackedNetwork
+from xnornet.engine.program import Shape
+
+
+def images(count: int, shape: tuple[int, int, int] = (9, 8, 3), seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("nodes", [networks.RESIDUAL, networks.SCALED], ids=["residual", "scaled"])
+@pytest.mark.parametrize("seed", range(8))
+def test_logits_are_those_of_the_graph_in_numpy(nodes, seed):
+    network = networks.build(nodes, seed)
+    batch = images(7, seed=seed)
+    logits = network(batch)
+    assert logits.dtype == np.float32
+    assert np.allclose(logits, networks.run(network, batch), rtol=1e-4, atol=1e-4)
+    assert np.ptp(logits, axis=0).min() > 0  # they depend on the image
+
+
+@pytest.mark.parametrize("side", [(9, 8), (16, 16), (13, 30)])
+def test_other_image_sizes(side):
+    network = networks.build(networks.RESIDUAL, 3, (*side, 2))
+    batch = images(3, (*side, 2))
+    assert np.allclose(network(batch), networks.run(network, batch), rtol=1e-4, atol=1e-4)
+
+
+def test_batches_and_threads_give_the_same_bits():
+    network = networks.build()
+    batch = images(33)
+    alone = np.concatenate([network(batch[i : i + 1]) for i in range(33)])
+    for threads in (1, 2, 3, 50):
+        assert np.array_equal(network(batch, threads=threads), alone)
+    assert np.array_equal(network(batch[::-2]), alone[::-2])
+    assert network(batch[:0]).shape == (0, 5)
+
+
+def test_wrong_images_are_named():
+    network = networks.build()
+    for wrong, words in (
+        (images(1).astype(np.float32), "uint8.*float32"),
+        (images(1)[0], r"\(N, 9, 8, 3\).*\(9, 8, 3\)"),
+        (images(1).transpose(0, 3, 1, 2), r"\(1, 3, 9, 8\)"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            network(wrong)
+    with pytest.raises(ValueError, match="threads"):
+        network(images(1), threads=0)
+
+
+def test_summary_lists_every_operation_and_the_totals():
+    network = networks.build()
+    lines = network.summary().splitlines()
+    assert all(any(line.startswith(f"{node.name} ({node.op})") for line in lines) for node in network.graph.nodes)
+    assert f"{37 * 9 * 20 + 20 * 9 * 37 + 9 * 4 * 20:,}" in lines[-1]
+    assert f"{sum(tensor.nbytes for tensor in network.tensors.values()):,}" in lines[-1]
+    assert sum(network.layer_bytes().values()) == sum(tensor.nbytes for tensor in network.tensors.values())
+
+
+def test_description_round_trip():
+    for nodes in (networks.RESIDUAL, networks.SCALED):
+        graph = networks.build(nodes).graph
+        assert Graph.parse(graph.describe()) == graph
+
+
+def edited(position: int, **changes: Any) -> tuple[Node, ...]:
+    nodes = list(networks.RESIDUAL)
+    nodes[position] = replace(nodes[position], **changes)
+    return tuple(nodes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "words"),
+    [
+        (edited(2, input="nothing"), "nothing"),
+        (edited(2, input="s"), "bits value"),
+        (edited(2, input="rb"), "made before"),
+        (edited(2, stride=1), "result of 9x8x20"),
+        (edited(2, bits=None), "no result"),
+        (edited(2, relu=True), "belong into the threshold|relu"),
+        (edited(2, padding=4), "wider than the kernel"),
+        (edited(2, kernel=(20, 3)), "smaller than the kernel"),
+        (edited(3, padding=1), "cannot be padded"),
+        (edited(3, name="a"), "two nodes"),
+        (edited(3, output="ab"), "made twice"),
+        (edited(4, residual="x"), "must be a result"),
+        (edited(4, residual="s"), "result of 5x4x20"),
+        (edited(7, input="x"), "float_conv only"),
+        (edited(7, input="y"), "made before"),
+        (edited(8, output="z"), "logits"),
+        (edited(8, input="d"), "one pixel"),
+        ((*networks.RESIDUAL, Node(op="average", name="more", input="y", output="z")), "no node may read"),
+    ],
+)
+def test_graphs_that_contradict_themselves_are_refused(nodes, words):
+    with pytest.raises(FormatError, match=words):
+        Graph(Shape(9, 8, 3), nodes, "y")
+
+
+def test_graphs_that_would_take_all_memory_or_time_are_refused():
+    with pytest.raises(FormatError, match="bytes"):
+        Graph(Shape(8192, 8192, 3), networks.RESIDUAL, "y")
+    with pytest.raises(FormatError, match="sides"):
+        Graph(Shape(1 << 20, 1, 3), networks.RESIDUAL, "y")
+    pooling = Node(op="pool_floats", name="p", input="s", output="q", kernel=(1000, 1000))
+    with pytest.raises(FormatError, match="products"):
+        Graph(Shape(2000, 2000, 1), (*edited(1, channels=1)[:2], pooling), "q")
+
+
+def test_tensors_must_be_those_of_the_graph():
+    network = networks.build()
+
+    def refuse(words: str, **changes: np.ndarray | None) -> None:
+        tensors = {**network.tensors, **{name.replace("_", "."): value for name, value in changes.items()}}
+        with pytest.raises(FormatError, match=words):
+            PackedNetwork(network.graph, {name: value for name, value in tensors.items() if value is not None})
+
+    refuse("missing.*a.flip", a_flip=None)
+    refuse("unknown.*a.other", a_other=np.zeros(1))
+    refuse("a.threshold must be int32", a_threshold=np.zeros(37, np.float32))
+    refuse("b.scale must be", b_scale=np.zeros(19, np.float32))
+    refuse("NaN", b_scale=np.full(20, np.nan, np.float32))
+    refuse("NaN", b_threshold=np.full(20, np.nan, np.float32))
+    refuse("std must be positive", in_std=np.zeros(3, np.float32))
+    weight = network.tensors["b.weight"].copy()
+    weight[:, -1] |= 0x80  # 9 * 37 bits leave 3 bits of the last byte
+    refuse("beyond its last weight", b_weight=weight)
+    refuse("beyond its last channel", a_flip=np.full(5, 255, np.uint8))
+
+
+def test_thresholds_may_be_infinite():
+    """A dead channel's bit does not depend on its value: threshold -inf."""
+    network = networks.build()
+    tensors = {**network.tensors, "stem.threshold": np.full(20, -np.inf, np.float32)}
+    constant = PackedNetwork(network.graph, tensors)
+    assert np.allclose(constant(images(2)), networks.run(constant, images(2)), rtol=1e-4, atol=1e-4)
