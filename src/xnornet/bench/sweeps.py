@@ -61,8 +61,8 @@ def sweep(
     One row a value, in column `value`. In seconds per call, `X_seconds` (median) and `X_iqr`, X being ours (packing and
     kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster of the
     two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel alone
-    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats and noisy (`Timing.noisy`
-    of some contestant).
+    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats and noisy
+    (`Timing.noisy` of some contestant).
 
     More threads than this process may use are left out, with a warning. ValueError, before anything is timed, for an
     unknown axis or an impossible value.
