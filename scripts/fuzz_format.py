@@ -14,7 +14,7 @@ from xnornet.engine import graph
 
 
 def main() -> None:
-    """Damage and edit files of two networks in turn; print what became of them, or fail with the seed that reproduces it."""
+    """Damage and edit files of two networks in turn; print what became of them, or the seed of the one that failed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000, help="mutated files to read")
     parser.add_argument("--seed", type=int, default=0, help="first of the seeds, one a file")

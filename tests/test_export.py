@@ -24,7 +24,7 @@ NETWORKS = {
 
 
 def trained_like(name, seed=0, **options):
-    """A network with BatchNorms of both slopes, dead channels and tiny variances, and statistics that fit its values."""
+    """A network with BatchNorms of both slopes, dead channels and tiny variances, and statistics that fit."""
     torch.manual_seed(seed)
     channels = 1 if name == "lenet5" else 3
     model = build_model(name, "xnor", in_channels=channels, num_classes=10, **options)

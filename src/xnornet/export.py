@@ -210,7 +210,7 @@ class _Export:
         self.tensors: dict[str, np.ndarray] = {}
 
     def add(self, op: str, name: str, source: str, **entries: Any) -> None:
-        """A node. Arrays among the entries are its tensors, others its fields; `bias_` is a tensor beside a field `bias`."""
+        """A node: entries that are arrays are its tensors, the others fields; `bias_` is a tensor, `bias` a field."""
         tensors = {key.rstrip("_"): value for key, value in entries.items() if isinstance(value, np.ndarray)}
         options = {key: value for key, value in entries.items() if not isinstance(value, np.ndarray)}
         self.nodes.append(Node(op=op, name=name, input=source, **options))

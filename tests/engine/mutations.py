@@ -127,7 +127,7 @@ def survive(network: PackedNetwork, damaged_data: bytes) -> str:
 
 
 def survive_edit(network: PackedNetwork, edited_data: bytes) -> str:
-    """Read an edited file with a right digest: `refused`, `same`, or `ran`: another network, that runs as NumPy does."""
+    """Read an edited file with a right digest: `refused`, `same`, or `ran`: another network, that runs as in NumPy."""
     try:
         loaded = PackedNetwork.parse(edited_data)
     except FormatError:

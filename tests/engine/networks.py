@@ -96,7 +96,7 @@ def run(network: PackedNetwork, images: np.ndarray) -> np.ndarray:
     return values[network.graph.logits][:, 0, 0]
 
 
-def _run_node(network: PackedNetwork, node: Node, values: dict[str, np.ndarray]) -> None:
+def _run_node(network: PackedNetwork, node: Node, values: dict[str, np.ndarray]) -> None:  # noqa: PLR0912
     x = values[node.input]
     tensors = {key.rpartition(".")[2]: v for key, v in network.tensors.items() if key.rpartition(".")[0] == node.name}
     (height, width), stride, padding = node.kernel, node.stride, node.padding

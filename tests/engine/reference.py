@@ -16,7 +16,7 @@ def windows(x: np.ndarray, height: int, width: int, stride: int, padding: int, f
 
 
 def binary_conv(x: np.ndarray, weight: np.ndarray, stride: int = 1, padding: int = 0) -> np.ndarray:
-    """sign(x) conv sign(weight) as integers; zero padding after the sign. (N, H, W, C), (O, C, kh, kw) -> (N, H', W', O)."""
+    """sign(x) conv sign(weight), zeros around the signs: (N, H, W, C), (O, C, kh, kw) -> int64 (N, H', W', O)."""
     patches = windows(signs(x), weight.shape[2], weight.shape[3], stride, padding)
     return np.einsum("nhwckl,ockl->nhwo", patches, signs(weight))
 

@@ -84,7 +84,7 @@ def test_another_version_is_refused(network, tmp_path, monkeypatch):
     monkeypatch.setattr(file, "VERSION", 2)
     network.save(tmp_path / "network")
     monkeypatch.undo()
-    with pytest.raises(FormatError, match="format 2.*knows format 1"):
+    with pytest.raises(FormatError, match=r"format 2.*knows format 1"):
         PackedNetwork.load(tmp_path / "network")
 
 

@@ -145,7 +145,7 @@ def test_nan_is_an_error_wherever_it_is(depth):
 
 
 def test_input_that_is_not_contiguous():
-    weight, layer = given_layer(padding=1)
+    _, layer = given_layer(padding=1)
     x = images(2, 20, 9, 8)
     for view in (x.transpose(0, 2, 3, 1), x[:, ::-1].transpose(0, 2, 3, 1), np.asfortranarray(x.transpose(0, 2, 3, 1))):
         assert np.array_equal(layer(view), layer(view.copy()))

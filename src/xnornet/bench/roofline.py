@@ -10,13 +10,12 @@ from collections.abc import Callable
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
 
 from xnornet.engine.bits import aligned
-from xnornet.engine.vector import WIDE, Emitter, f32, i64, vector
+from xnornet.engine.vector import WIDE, Emitter, f32, i64, intrinsic, vector
 
-# Accumulators and constants of a loop, and the vector that it loads, must fit the registers together: 32 of 512 bits, or
-# 16 of half the width, where LLVM makes two of each vector.
+# Accumulators and constants of a loop, and the vector that it loads, must fit the registers together: 32 of 512 bits,
+# or 16 of half the width, where LLVM makes two of each vector.
 ACCUMULATORS = 12 if WIDE else 3
 LOADED = 64  # vectors that are loaded in turn, 4 KiB: always in L1
 STEPS = 200_000  # of a loop; 0.6 to 3 ms

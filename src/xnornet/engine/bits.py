@@ -1,8 +1,8 @@
 """Packed words: the one place that knows how signs become bits.
 
-Convention. A bit is 1 where the sign is +1 and 0 where it is -1, so packing is the comparison x >= 0. 64 channels make a
-uint64 word, channel 0 in its least significant bit; the last word of a pixel is filled up with zeros, in the input as in
-the weights, which cancel in a xor. For n signs a and w in bits: a . w = n - 2 popcount(a xor w).
+Convention. A bit is 1 where the sign is +1 and 0 where it is -1, so packing is the comparison x >= 0. 64 channels make
+a uint64 word, channel 0 in its least significant bit; the last word of a pixel is filled up with zeros, in the input as
+in the weights, which cancel in a xor. For n signs a and w in bits: a . w = n - 2 popcount(a xor w).
 """
 
 import sys
@@ -62,7 +62,7 @@ def unpack_bits(words: Words, channels: int) -> Bytes:
 
 
 def panels(rows: Words) -> Words:
-    """Rows of words, one row an output channel, in the kernel's order: (O, K) -> (panels, K, 8), missing channels zero."""
+    """Rows of words, one an output channel, in the kernel's order: (O, K) -> (panels, K, 8), missing channels zero."""
     channels, words = rows.shape
     out = aligned((panel_count(channels), words, LANES), np.uint64)
     full = channels // LANES

@@ -46,7 +46,7 @@ def write(
 
 
 def parse(data: bytes) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
-    """(network description, tensors, about) of a file's bytes. FormatError if it is damaged, foreign or another version."""
+    """(network description, tensors, about) of a file. FormatError if it is damaged, foreign or of another version."""
     content = _content(data)
     tensors = _tensors(data)
     digest = content.pop("sha256")
@@ -95,7 +95,7 @@ def _content(data: bytes) -> dict[str, Any]:
 
 def _tensors(data: bytes) -> dict[str, np.ndarray]:
     try:
-        entries = safetensors.deserialize(data)
+        entries: Any = safetensors.deserialize(data)
     except (safetensors.SafetensorError, ValueError, OverflowError, TypeError) as error:
         raise FormatError(f"not a safetensors file: {error}") from error
     tensors = {}
@@ -103,6 +103,5 @@ def _tensors(data: bytes) -> dict[str, np.ndarray]:
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
             raise FormatError(f"{name}: tensors are {', '.join(DTYPES)}, not {entry['dtype']}")
-        shape: Any = entry["shape"]
-        tensors[name] = np.frombuffer(bytes(entry["data"]), dtype).reshape(shape)
+        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
     return tensors

@@ -251,7 +251,7 @@ class _Checker:
         self.work += out.pixels * channels * products
         if self.work > LIMIT_WORK:
             raise FormatError(f"{node.name}: an image takes more than {LIMIT_WORK} products")
-        # The tables that a convolution reads: 3 numbers a pixel, and a row for each way in which padding cuts the kernel.
+        # The tables that a convolution reads: 3 numbers a pixel, and a row for each way of padding to cut the kernel.
         cuts = min(out.height, 2 * node.padding + 1) * min(out.width, 2 * node.padding + 1)
         self.grow(12 * out.pixels + 4 * cuts * channels)
         return out

@@ -1,4 +1,4 @@
-"""Running a program: one call into compiled code for a whole layer or network, so that Python's overhead is paid once."""
+"""Running a program: one call into compiled code for a whole layer or network, so Python's overhead is paid once."""
 
 import hashlib
 from collections.abc import Callable
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numba
 from numba import carray, njit, types
-from numba.extending import intrinsic
 
 from xnornet.engine import kernels
 from xnornet.engine.op import OP, Kind
+from xnornet.engine.vector import intrinsic
 
 PACK, FOLD, BINARY_CONV, NORMALIZE, FLOAT_CONV, POOL_BITS, POOL_FLOATS, BATCH_NORM, INPUT_SCALE, AVERAGE = map(
     int, Kind
@@ -35,7 +35,7 @@ def _compiled(sources: str) -> Callable[..., int]:
 
         Of each convolution's pixels only share `part` of `parts`. Returns not zero if a packed float was NaN.
         """
-        sources  # noqa: B018: part of the cache's key, see below
+        sources  # noqa: B018  # part of the cache's key, see below
         ops = carray(_records(program), (length,))
         nan = 0
         for start in range(0, images, batch):

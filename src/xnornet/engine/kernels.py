@@ -1,6 +1,6 @@
 """The operations of a program as Numba kernels: every loop around the register tiles, and the memory-bound rest.
 
-Each takes the record `op`, addresses and a number of images. Images, rows and channels lie in that order, channels last.
+Each takes the record `op`, addresses and a number of images. Channels come last.
 """
 
 from collections.abc import Callable
@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 from numba import carray, njit, types
-from numba.extending import intrinsic
 
 from xnornet.engine.signs import pack16, pack64
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
-from xnornet.engine.vector import WIDE
+from xnornet.engine.vector import WIDE, intrinsic
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
-# then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for a popcount's temporaries.
+# then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
 ROWS, PANELS = (8, 2) if WIDE else (4, 1)
 
 BLOCK = 128
@@ -84,7 +83,7 @@ float_convolution = _convolution(float_tile, FLOAT_LANES)
 
 @njit
 def pack(op, source, target, images):  # type: ignore[no-untyped-def]
-    """Signs of float32 (images, height, width, depth) into the words of a padded packed image. Not zero if any is NaN."""
+    """Signs of float32 (height, width, depth) into the words of a padded packed image. Not zero if any is NaN."""
     depth, pad = op.depth, op.target_padding
     full, tail = depth // 64, depth % 64
     pixel_bytes = 8 * (full + (tail > 0))
@@ -119,7 +118,7 @@ def pack(op, source, target, images):  # type: ignore[no-untyped-def]
 def fold(op, source, target, images):  # type: ignore[no-untyped-def]
     """Kernel columns into channels: for each output column the bits of its kernel_width pixels, one after the other.
 
-    With few channels a word a pixel is mostly empty. Packed (height, width, 1 word) -> (height, out_width, depth words).
+    With few channels a word a pixel is mostly empty. Packed (height, width, 1) -> (height, out_width, depth words).
     """
     bits = op.channels  # of one pixel, below 64
     extra = op.source_padding  # beyond the padding that the window wants
@@ -168,7 +167,7 @@ def normalize(op, source, target, images):  # type: ignore[no-untyped-def]
 
 @njit
 def pool_bits(op, source, target, images):  # type: ignore[no-untyped-def]
-    """Maximum of signs, an OR, over windows; then the bits in `flip` inverted (the BatchNorms with a negative slope)."""
+    """Maximum of signs, an OR, over windows; then the bits in `flip` inverted (slopes below 0)."""
     depth = op.depth
     flip = words(op.flip, depth)
     in_width = op.width + 2 * op.source_padding

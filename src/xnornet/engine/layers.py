@@ -28,7 +28,7 @@ KEPT_PROGRAMS = 16
 """Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
 
 PASS_PIXELS = 64
-"""A pass takes as many images as make this many output pixels, so that a tile of 8 rows is full even for one pixel an image."""
+"""A pass takes as many images as make this many output pixels: tiles are full even with one pixel an image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +54,10 @@ class PackedImages:
 
 
 class PackedConv2d:
-    """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016, section 3.2).
+    """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016, 3.2).
 
-    weight: float32 (O, C, kh, kw), finite; only its signs are kept. scale: (O,), default alpha = mean|weight| per output
-    channel; bias: (O,), default none. Zero padding after the sign: a padded tap adds 0. sign(0) = sign(-0.0) = +1.
+    weight: float32 (O, C, kh, kw), finite; only its signs are kept. scale: (O,), default alpha = mean|weight| of each
+    output channel; bias: (O,), default none. Zero padding after the sign: a padded tap adds 0. sign(0) = sign(-0.0) = +1.
     Results are those of integer arithmetic, then rounded after the product with the scale and after the sum.
     ValueError names the argument that is wrong.
     """
@@ -265,7 +265,7 @@ class PackedLinear:
         return f"PackedLinear({self.in_features}, {self.out_features}, bias={self.bias is not None})"
 
     def __call__(self, x: Floats, input_scale: bool = False, threads: int = 1) -> Floats:
-        """float32 (N, F) -> float32 (N, O). input_scale: multiply by K = mean|x| of each row. ValueError as for a convolution."""
+        """float32 (N, F) -> float32 (N, O). input_scale: multiply by K = mean|x| of each row. ValueError as there."""
         return self._conv(self._rows(x), input_scale, threads).reshape(-1, self.out_features)
 
     def pack(self, x: Floats, threads: int = 1) -> PackedImages:

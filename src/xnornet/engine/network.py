@@ -92,7 +92,7 @@ class PackedNetwork:
         return cls(Graph.parse(description), tensors, about)
 
     def summary(self) -> str:
-        """A table to print: each operation, what it makes, its parameters that are one bit each, and its bytes in the file."""
+        """A table to print: each operation, what it makes, its weights of one bit, and its bytes in the file."""
         rows = [("operation", "makes", "binary weights", "bytes")]
         for node in self.graph.nodes:
             made = [(name, self.graph.values[name]) for name in (node.output, node.bits) if name is not None]
@@ -143,7 +143,7 @@ class PackedNetwork:
 
 
 class _Builder:
-    """Makes the program of a graph: an operation a node, buffers that take turns as soon as nobody reads them any more."""
+    """Makes the program of a graph. A buffer takes the next value as soon as nobody reads the last any more."""
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray]) -> None:
         self.graph, self.tensors = graph, tensors

@@ -49,7 +49,7 @@ FIELDS = (
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
     "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
-    "table",  # (border patterns, channels): float32, what a count starts from, or, with COUNTS, int64 limits of popcounts
+    "table",  # (border patterns, channels): float32 starts of the counts or, with COUNTS, int64 limits of popcounts
     "scale",  # float32 (channels,)
     "bias",  # float32 (channels,)
     "threshold",  # float32 (channels,)

@@ -30,7 +30,7 @@ class Program:
     result: tuple[int, ...] = ()
     """Shape of what one image becomes."""
     shares_pixels: bool = True
-    """Whether threads may share out the pixels of one image: only if no operation reads what an earlier convolution made."""
+    """Whether threads may share out the pixels of one image: only if nothing reads what a convolution made."""
     steps: list[dict[str, Value]] = field(default_factory=list)
     _free: list["_Arena"] = field(default_factory=list)
 
@@ -216,7 +216,7 @@ def add_binary_conv(
     window: Window,
     epilogue: Epilogue,
 ) -> None:
-    """Packed images of `shape`, with at least the padding of `window`, folded if the weights are -> what the epilogue makes."""
+    """Packed images of `shape`, padded at least as `window` is, or folded ones -> what the epilogue makes."""
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     if weights.folded:
         image = folded_bytes(weights, shape, window)

@@ -2,9 +2,8 @@
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from xnornet.engine.vector import Emitter, f32, i64, vector
+from xnornet.engine.vector import Emitter, f32, i64, intrinsic, vector
 
 
 def _nan_bits(e: Emitter, x: ir.Value) -> ir.Value:

@@ -10,10 +10,9 @@ from collections.abc import Callable
 
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
 from xnornet.engine.op import OFFSET, Mode
-from xnornet.engine.vector import Emitter, f32, i32, i64, vector
+from xnornet.engine.vector import Emitter, f32, i32, i64, intrinsic, vector
 
 BINARY_LANES = 8  # 8 uint64 words fill 512 bits
 FLOAT_LANES = 16  # 16 float32 do

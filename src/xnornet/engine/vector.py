@@ -1,24 +1,30 @@
 """LLVM vector code from Numba: what `@intrinsic` bodies need to say vectors, pointers and loops.
 
-Numba has no vector types and does not vectorize a xor-popcount loop by itself. An intrinsic's body may emit any LLVM IR,
-though, and LLVM makes of `<8 x i64>` one 512-bit register, two of 256 or four of 128 bits, and of `llvm.ctpop.v8i64`
-VPOPCNTQ, a shuffle table or CNT, as the target has them.
+Numba has no vector types and does not vectorize a xor-popcount loop by itself. An intrinsic's body may emit any LLVM
+IR, though, and LLVM makes of `<8 x i64>` one 512-bit register, two of 256 or four of 128 bits, and of
+`llvm.ctpop.v8i64` VPOPCNTQ, a shuffle table or CNT, as the target has them.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
+from numba import extending
 from numba.core import config
 
 i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 f32 = ir.FloatType()
 
+intrinsic: Any = extending.intrinsic
+"""Numba's decorator; for a type checker, its functions would take the context as an argument."""
+
 
 def _target_features() -> set[str]:
     """Feature names of the compilation target, NUMBA_CPU_FEATURES heeded."""
-    if config.CPU_FEATURES is not None:
-        return {name[1:] for name in config.CPU_FEATURES.split(",") if name.startswith("+")}
+    chosen: str | None = getattr(config, "CPU_FEATURES", None)
+    if chosen is not None:
+        return {name[1:] for name in chosen.split(",") if name.startswith("+")}
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
@@ -119,7 +125,7 @@ class Emitter:
     def loop(
         self, count: ir.Value, state: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
     ) -> list[ir.Value]:
-        """`for i in range(count): state = body(i, state)`, at least once; the state lives in registers. Returns the last."""
+        """`for i in range(count): state = body(i, state)`, at least once, the state in registers. The last state."""
         before = self.ir.block
         inside = self.ir.append_basic_block("loop")
         after = self.ir.append_basic_block("done")

@@ -56,7 +56,7 @@ def places(size: tuple[int, int], words: int, padding: int, batch: int) -> Ints:
 
 @dataclass(frozen=True, eq=False)
 class BinaryWeights:
-    """Packed signs of a binary convolution's weights, words (O, kh, kw, ceil(C / 64)), and what the kernel reads of them."""
+    """Packed signs of a binary convolution's weights, words (O, kh, kw, ceil(C / 64)), and what the kernel reads."""
 
     words: Words
     depth: int
@@ -112,8 +112,8 @@ class BinaryWeights:
     def border(self, size: tuple[int, int], window: Window, batch: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """(pattern, start): what the count of each output pixel starts from, for an image of `size` (H, W).
 
-        start (patterns, O): n plus the sum of the weights that fall on padding. count = start - 2 popcount, since a zero
-        word of the padding counts as signs of -1. pattern: the row of each output pixel of a pass.
+        start (patterns, O): n plus the sum of the weights that fall on padding. count = start - 2 popcount, since a
+        zero word of the padding counts as signs of -1. pattern: the row of each output pixel of a pass.
         """
         channels, kernel_height, kernel_width, _ = self.words.shape
         sums = 2 * np.bitwise_count(self.words).sum(axis=3, dtype=np.int32) - np.int32(self.depth)
@@ -131,7 +131,7 @@ class BinaryWeights:
 
 
 def _inside(size: int, kernel: int, out: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """The taps that lie inside the image along one axis: distinct (first, end) as (2, classes), and each output's class."""
+    """The taps inside the image along one axis: distinct (first, end) as (2, classes), and each output's class."""
     start = np.arange(out) * window.stride - window.padding
     first = np.clip(-start, 0, kernel)
     end = np.clip(size - start, first, kernel)
