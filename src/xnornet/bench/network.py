@@ -73,7 +73,8 @@ def time_network(
     Returns (metrics, rows). Metrics: {"batch1": {"threads1": {"packed_ms", "torch_float32_ms", "speedup", ...}}}, ms
     per image; `speedup` is over torch float32 in its better layout. Rows: one per batch, threads and contestant: batch,
     threads, contestant, milliseconds_per_image, iqr (same unit), noisy (see `Timing`), repeats, times_packed (its time
-    over the packed one's), note (why it was left out). ValueError for images of a wrong type or too few, or a batch below 1.
+    over the packed one's), note (why it was left out). ValueError for images of a wrong type or too few, or a batch
+    below 1.
     """
     counts = _check(images_uint8, batches, threads)
     float_model = copy.deepcopy(float_model).cpu().eval()
