@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for the tests' package
 
 from tests.engine import mutations, networks
-from xnornet.engine import graph
+from xnornet.engine import nodes as limits
 
 
 def main() -> None:
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=100_000, help="mutated files to read")
     parser.add_argument("--seed", type=int, default=0, help="first of the seeds, one a file")
     options = parser.parse_args()
-    graph.LIMIT_WORK = 1 << 24  # type: ignore[misc]  # edited networks are run, in NumPy too
+    limits.LIMIT_WORK = 1 << 24  # type: ignore[misc]  # edited networks are run, in NumPy too
     originals = []
     for nodes in (networks.RESIDUAL, networks.SCALED):
         network = networks.build(nodes)

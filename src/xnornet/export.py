@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xnornet.engine import Graph, Node, PackedNetwork
-from xnornet.engine.graph import IMAGE
-from xnornet.engine.network import pack_rows
+from xnornet.engine.builder import pack_rows
+from xnornet.engine.nodes import IMAGE
 from xnornet.engine.program import Shape
 from xnornet.nn.binarize import alpha
 from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear

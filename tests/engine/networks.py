@@ -6,7 +6,7 @@ import numpy as np
 
 from tests.engine import reference
 from xnornet.engine import Graph, Node, PackedNetwork
-from xnornet.engine.network import pack_rows
+from xnornet.engine.builder import pack_rows
 from xnornet.engine.program import Shape
 
 RESIDUAL = (

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 
 from tests.engine import mutations, networks
-from xnornet.engine import FormatError, PackedNetwork, file, graph
+from xnornet.engine import FormatError, PackedNetwork, file, nodes
 
 DAMAGED, EDITED = 20_000, 3_000
 
@@ -102,7 +102,7 @@ def test_every_truncation_of_the_header_is_refused(data):
 
 def test_edited_files_with_a_right_digest_are_refused_or_run(network, data, monkeypatch):
     """What is consistent is a network, though another one; it must run as NumPy runs it, within bounds."""
-    monkeypatch.setattr(graph, "LIMIT_WORK", 1 << 24)  # the time of the test's NumPy
+    monkeypatch.setattr(nodes, "LIMIT_WORK", 1 << 24)  # the time of the test's NumPy
     rng = random.Random(1)
     seen = Counter(mutations.survive_edit(network, mutations.edited(data, rng)) for _ in range(EDITED))
     assert seen["refused"] > EDITED / 4

@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from xnornet.engine.bits import BIT_ORDER
-from xnornet.engine.graph import FormatError
+from xnornet.engine.nodes import FormatError
 
 VERSION = 1
 ENTRY = "xnornet"
@@ -95,11 +95,12 @@ def _content(data: bytes) -> dict[str, Any]:
 
 def _tensors(data: bytes) -> dict[str, np.ndarray]:
     try:
-        entries: Any = safetensors.deserialize(data)
+        entries = safetensors.deserialize(data)
     except (safetensors.SafetensorError, ValueError, OverflowError, TypeError) as error:
         raise FormatError(f"not a safetensors file: {error}") from error
     tensors = {}
-    for name, entry in entries:
+    for name, fields in entries:
+        entry: dict[str, Any] = dict(fields)
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
             raise FormatError(f"{name}: tensors are {', '.join(DTYPES)}, not {entry['dtype']}")

@@ -4,100 +4,15 @@ Values are images, float32 or packed bits, each named and made once, by a node t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from xnornet.engine import nodes as limits
+from xnornet.engine.nodes import IMAGE, FormatError, Node, ValueInfo, check_keys, integers, name_of, parse_node
 from xnornet.engine.program import Shape
-from xnornet.engine.weights import MOST_PRODUCTS, Window
-
-IMAGE = "image"
-"""The name of the input, uint8."""
-
-LIMIT_BYTES = 1 << 28
-"""The most that the values of one image may take together: no file can make a reader allocate more."""
-
-LIMIT_WORK = 1 << 34
-"""The most products (or comparisons of a pooling) an image: no file can make a reader run for hours."""
-
-LIMIT_SIDE = 1 << 13
-LIMIT_DEPTH = 1 << 20
-LIMIT_NODES = 1000
-
-
-class FormatError(ValueError):
-    """A packed network that cannot be what `PackedNetwork.save` wrote; the message says what is wrong."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """One fused operation. `op` decides which of the fields it has, see `FIELDS`."""
-
-    op: str
-    name: str
-    input: str
-    output: str | None = None
-    """Float32 value that it makes, or none."""
-    bits: str | None = None
-    """Packed bits that it makes: its results compared with a threshold a channel; or none."""
-    residual: str | None = None
-    """Float32 value that is added to the result."""
-    scale_map: str | None = None
-    """K of each output pixel, by which the result is multiplied before its bias is added."""
-    channels: int = 0
-    kernel: tuple[int, int] = (1, 1)
-    stride: int = 1
-    padding: int = 0
-    bias: bool = False
-    relu: bool = False
-
-    @property
-    def window(self) -> Window:
-        return Window(*self.kernel, self.stride, self.padding)
-
-    @property
-    def counts(self) -> bool:
-        """Whether a binary convolution makes nothing but bits, by a threshold on its integer counts."""
-        return self.output is None
-
-    def describe(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return {name: _plain(getattr(self, name)) for name in ("op", "name", "input", *FIELDS[self.op])}
-
-
-FIELDS: dict[str, tuple[str, ...]] = {
-    "normalize": ("output",),
-    "float_conv": ("output", "bits", "channels", "kernel", "stride", "padding", "bias", "relu"),
-    "binary_conv": (
-        *("output", "bits", "residual", "scale_map"),
-        *("channels", "kernel", "stride", "padding", "bias", "relu"),
-    ),
-    "pool_bits": ("bits", "kernel", "stride"),
-    "pool_floats": ("output", "kernel", "stride"),
-    "batch_norm": ("output", "bits", "relu"),
-    "input_scale": ("output", "kernel", "stride", "padding"),
-    "average": ("output",),
-}
-"""The operations, and the fields of each beside op, name and input."""
-
-
-@dataclass(frozen=True)
-class ValueInfo:
-    """Kind and size of a value, and the zero padding that its reader wants around it."""
-
-    kind: Literal["uint8", "float32", "bits"]
-    shape: Shape
-    padding: int = 0
-
-    @property
-    def size(self) -> int:
-        """Bytes of one image."""
-        padded = self.shape.padded(self.padding)
-        if self.kind == "bits":
-            return padded.packed_bytes
-        return padded.float_bytes if self.kind == "float32" else padded.pixels * padded.depth
-
+from xnornet.engine.weights import MOST_PRODUCTS
 
 TensorSpec = tuple[tuple[int, ...], np.dtype]
 
@@ -129,64 +44,12 @@ class Graph:
     @classmethod
     def parse(cls, description: Any) -> "Graph":
         """The inverse of `describe`, for input from anywhere. FormatError says what is wrong."""
-        _keys("network", description, {"image", "nodes", "logits"})
-        image = Shape(*_numbers("image", description["image"], 3))
+        check_keys("network", description, {"image", "nodes", "logits"})
+        image = Shape(*integers("image", description["image"], 3))
         nodes = description["nodes"]
-        if not isinstance(nodes, list) or not 0 < len(nodes) <= LIMIT_NODES:
-            raise FormatError(f"nodes must be a list of 1 to {LIMIT_NODES}")
-        return cls(image, tuple(_parse_node(node) for node in nodes), _text("logits", description["logits"]))
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _keys(what: str, value: Any, wanted: set[str]) -> None:
-    if not isinstance(value, dict) or set(value) != wanted:
-        seen = sorted(value) if isinstance(value, dict) else type(value).__name__
-        raise FormatError(f"{what} must have the keys {sorted(wanted)}, not {seen}")
-
-
-def _text(what: str, value: Any) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= 100:
-        raise FormatError(f"{what} must be a name, not {value!r:.100}")
-    return value
-
-
-def _number(what: str, value: Any, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
-        raise FormatError(f"{what} must be an integer from {least} to {most}, not {value!r:.100}")
-    return value
-
-
-def _numbers(what: str, value: Any, count: int) -> list[int]:
-    if not isinstance(value, list) or len(value) != count:
-        raise FormatError(f"{what} must be a list of {count} integers, not {value!r:.100}")
-    return [_number(what, entry, 1, LIMIT_SIDE) for entry in value]
-
-
-def _parse_node(value: Any) -> Node:
-    if not isinstance(value, dict) or not isinstance(value.get("op"), str) or value["op"] not in FIELDS:
-        raise FormatError(f"a node must have an op, one of {', '.join(FIELDS)}, not {value!r:.100}")
-    op = value["op"]
-    _keys(f"a {op} node", value, {"op", "name", "input", *FIELDS[op]})
-    parsed: dict[str, Any] = {"op": op}
-    for name, entry in value.items():
-        if name == "kernel":
-            height, width = _numbers("kernel", entry, 2)
-            parsed[name] = (height, width)
-        elif name in ("stride", "channels", "padding"):
-            most = LIMIT_DEPTH if name == "channels" else LIMIT_SIDE
-            parsed[name] = _number(name, entry, 0 if name == "padding" else 1, most)
-        elif name in ("bias", "relu"):
-            if not isinstance(entry, bool):
-                raise FormatError(f"{name} must be true or false, not {entry!r:.100}")
-            parsed[name] = entry
-        else:
-            parsed[name] = None if entry is None else _text(name, entry)
-    if parsed["name"] is None or parsed["input"] is None:
-        raise FormatError(f"a {op} node must have a name and an input")
-    return Node(**parsed)
+        if not isinstance(nodes, list) or not 0 < len(nodes) <= limits.LIMIT_NODES:
+            raise FormatError(f"nodes must be a list of 1 to {limits.LIMIT_NODES}")
+        return cls(image, tuple(parse_node(node) for node in nodes), name_of("logits", description["logits"]))
 
 
 class _Checker:
@@ -198,8 +61,10 @@ class _Checker:
         self.makers: dict[str, str] = {}
         self.names: set[str] = set()
         self.total = self.work = 0
-        if not all(1 <= side <= LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)):
-            raise FormatError(f"images must have sides from 1 to {LIMIT_SIDE}, not {graph.image}")
+        if not all(
+            1 <= side <= limits.LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)
+        ):
+            raise FormatError(f"images must have sides from 1 to {limits.LIMIT_SIDE}, not {graph.image}")
         self.define(IMAGE, "uint8", graph.image, "")
         for node in graph.nodes:
             if node.name in self.names:
@@ -223,8 +88,8 @@ class _Checker:
 
     def grow(self, size: int) -> None:
         self.total += size
-        if self.total > LIMIT_BYTES:
-            raise FormatError(f"the values of one image take more than {LIMIT_BYTES} bytes")
+        if self.total > limits.LIMIT_BYTES:
+            raise FormatError(f"the values of one image take more than {limits.LIMIT_BYTES} bytes")
 
     def read(self, node: Node, name: str, kind: str, padding: int = 0) -> Shape:
         """The shape of a value that exists, is of this kind, and has, or can be given, this padding."""
@@ -249,8 +114,8 @@ class _Checker:
             raise FormatError(f"{node.name}: {error}") from None
         products = node.kernel[0] * node.kernel[1] * (shape.depth if "conv" in node.op else 1)
         self.work += out.pixels * channels * products
-        if self.work > LIMIT_WORK:
-            raise FormatError(f"{node.name}: an image takes more than {LIMIT_WORK} products")
+        if self.work > limits.LIMIT_WORK:
+            raise FormatError(f"{node.name}: an image takes more than {limits.LIMIT_WORK} products")
         # The tables that a convolution reads: 3 numbers a pixel, and a row for each way of padding to cut the kernel.
         cuts = min(out.height, 2 * node.padding + 1) * min(out.width, 2 * node.padding + 1)
         self.grow(12 * out.pixels + 4 * cuts * channels)
@@ -371,6 +236,3 @@ def check_tensors(specs: Mapping[str, TensorSpec], tensors: Mapping[str, np.ndar
                 finite = ~np.isnan(tensor)
             if not finite.all():
                 raise FormatError(f"{name} holds NaN or infinity")
-
-
-assert set().union(*FIELDS.values()) <= {entry.name for entry in fields(Node)}

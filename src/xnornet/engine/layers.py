@@ -1,6 +1,5 @@
 """Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xnornet.engine import bits
+from xnornet.engine.arguments import Floats, channel_floats, channel_integers, floats_of, integer, thread_count
 from xnornet.engine.op import Mode
 from xnornet.engine.program import (
     Buffer,
@@ -21,8 +21,6 @@ from xnornet.engine.program import (
     folded_bytes,
 )
 from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, Window
-
-Floats = NDArray[np.float32]
 
 KEPT_PROGRAMS = 16
 """Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
@@ -54,11 +52,11 @@ class PackedImages:
 
 
 class PackedConv2d:
-    """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016, 3.2).
+    """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016).
 
     weight: float32 (O, C, kh, kw), finite; only its signs are kept. scale: (O,), default alpha = mean|weight| of each
-    output channel; bias: (O,), default none. Zero padding after the sign: a padded tap adds 0. sign(0) = sign(-0.0) = +1.
-    Results are those of integer arithmetic, then rounded after the product with the scale and after the sum.
+    output channel; bias: (O,), default none. Zero padding after the sign: a padded tap adds 0. sign(0) = sign(-0.0) =
+    +1. Results are those of integer arithmetic, then rounded after the product with the scale and after the sum.
     ValueError names the argument that is wrong.
     """
 
@@ -71,7 +69,7 @@ class PackedConv2d:
         scale: ArrayLike | None = None,
         bias: ArrayLike | None = None,
     ) -> None:
-        array = _floats("weight", weight, "(O, C, kh, kw)", 4)
+        array = floats_of("weight", weight, "(O, C, kh, kw)", 4)
         if 0 in array.shape:
             raise ValueError(f"weight must not be empty, but its shape is {array.shape}")
         if not np.isfinite(array).all():
@@ -81,10 +79,10 @@ class PackedConv2d:
                 f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}"
             )
         self.out_channels, self.in_channels, height, width = array.shape
-        self.window = Window(height, width, _integer("stride", stride, 1), _integer("padding", padding, 0))
+        self.window = Window(height, width, integer("stride", stride, 1), integer("padding", padding, 0))
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
-        self.scale = _channels("scale", alpha, self.out_channels)
-        self.bias = None if bias is None else _channels("bias", bias, self.out_channels)
+        self.scale = channel_floats("scale", alpha, self.out_channels)
+        self.bias = None if bias is None else channel_floats("bias", bias, self.out_channels)
         self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
         self._programs: dict[tuple[str, tuple[int, ...]], Program] = {}
 
@@ -106,7 +104,7 @@ class PackedConv2d:
         kind = "scaled" if input_scale else "float"
         program = self._program(kind, x.shape[1:]) or self._make_float(kind, x.shape[1:])
         y = np.empty((len(x), *program.result), np.float32)
-        if program(x, y, len(x), _threads(threads)):
+        if program(x, y, len(x), thread_count(threads)):
             raise ValueError("x holds NaN, which has no sign")
         return y
 
@@ -115,7 +113,7 @@ class PackedConv2d:
         x = self._images(x)
         program = self._program("pack", x.shape[1:]) or self._make_pack(x.shape[1:])
         words = np.zeros((len(x), *program.result), np.uint64)
-        if program(x, words, len(x), _threads(threads)):
+        if program(x, words, len(x), thread_count(threads)):
             raise ValueError("x holds NaN, which has no sign")
         return PackedImages(words, self.in_channels, self.window.padding)
 
@@ -124,7 +122,7 @@ class PackedConv2d:
         words = self._words(packed)
         program = self._program("packed", words.shape[1:]) or self._make_packed(words.shape[1:])
         y = np.empty((len(words), *program.result), np.float32)
-        program(words, y, len(words), _threads(threads))
+        program(words, y, len(words), thread_count(threads))
         return y
 
     def then_sign(
@@ -137,11 +135,11 @@ class PackedConv2d:
         padding: that of the layer that the result goes to. The function also takes `threads`, and `out`, the result of
         an earlier call with as many images of the same size, to be overwritten.
         """
-        limits = _integers("threshold", threshold, self.out_channels)
+        limits = channel_integers("threshold", threshold, self.out_channels)
         flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip, bool)
         if flips.shape != (self.out_channels,):
             raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
-        padding = _integer("padding", padding, 0)
+        padding = integer("padding", padding, 0)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
         programs: dict[tuple[int, ...], Program] = {}
 
@@ -163,7 +161,7 @@ class PackedConv2d:
                 raise ValueError(
                     f"out must be the result of an earlier call, words of shape {wanted}, not {out.words.shape}"
                 )
-            program(words, out.words, len(words), _threads(threads))
+            program(words, out.words, len(words), thread_count(threads))
             return out
 
         return forward
@@ -256,7 +254,7 @@ class PackedLinear:
     """
 
     def __init__(self, weight: ArrayLike, *, scale: ArrayLike | None = None, bias: ArrayLike | None = None) -> None:
-        array = _floats("weight", weight, "(O, F)", 2)
+        array = floats_of("weight", weight, "(O, F)", 2)
         self._conv = PackedConv2d(array[:, :, None, None], scale=scale, bias=bias)
         self.out_features, self.in_features = array.shape
         self.scale, self.bias = self._conv.scale, self._conv.bias
@@ -286,41 +284,3 @@ class PackedLinear:
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"x must have the shape (N, {self.in_features}), not {x.shape}")
         return x[:, None, None, :]
-
-
-def _floats(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
-    array = np.asarray(value)
-    if array.dtype != np.float32 or array.ndim != rank:
-        raise ValueError(f"{name} must be float32 {wanted}, not {array.dtype} {array.shape}")
-    return array
-
-
-def _channels(name: str, value: ArrayLike, channels: int) -> Floats:
-    array = np.array(value, np.float32)
-    if array.shape != (channels,):
-        raise ValueError(f"{name} must have the shape ({channels},), one a channel, not {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} must be finite, but it holds NaN or infinity")
-    return array
-
-
-def _integers(name: str, value: ArrayLike, channels: int) -> NDArray[np.int32]:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iu" or array.shape != (channels,):
-        raise ValueError(f"{name} must be int32 ({channels},), one a channel, not {array.dtype} {array.shape}")
-    limits = np.iinfo(np.int32)
-    return np.clip(array, limits.min, limits.max).astype(np.int32)
-
-
-def _threads(value: int) -> int:
-    return value if type(value) is int and value > 0 else _integer("threads", value, 1)
-
-
-def _integer(name: str, value: int, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} must be an integer, not {value!r}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, not {number}")
-    return number

@@ -1,0 +1,46 @@
+"""What callers pass to layers, checked: a ValueError names the argument, the value seen and the value wanted."""
+
+import operator
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float32]
+
+
+def floats_of(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
+    array = np.asarray(value)
+    if array.dtype != np.float32 or array.ndim != rank:
+        raise ValueError(f"{name} must be float32 {wanted}, not {array.dtype} {array.shape}")
+    return array
+
+
+def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
+    array = np.array(value, np.float32)
+    if array.shape != (channels,):
+        raise ValueError(f"{name} must have the shape ({channels},), one a channel, not {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinity")
+    return array
+
+
+def channel_integers(name: str, value: ArrayLike, channels: int) -> NDArray[np.int32]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" or array.shape != (channels,):
+        raise ValueError(f"{name} must be int32 ({channels},), one a channel, not {array.dtype} {array.shape}")
+    limits = np.iinfo(np.int32)
+    return np.clip(array, limits.min, limits.max).astype(np.int32)
+
+
+def thread_count(value: int) -> int:
+    return value if type(value) is int and value > 0 else integer("threads", value, 1)
+
+
+def integer(name: str, value: int, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be an integer, not {value!r}") from None
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, not {number}")
+    return number
