@@ -22,7 +22,7 @@ from xnornet.engine.nodes import FormatError
 VERSION = 1
 ENTRY = "xnornet"
 LIMIT_HEADER = 1 << 22
-DTYPES = {"F32": np.dtype(np.float32), "I32": np.dtype(np.int32), "U8": np.dtype(np.uint8)}
+DTYPES: dict[str, np.dtype] = {"F32": np.dtype(np.float32), "I32": np.dtype(np.int32), "U8": np.dtype(np.uint8)}
 
 
 def write(
@@ -95,12 +95,11 @@ def _content(data: bytes) -> dict[str, Any]:
 
 def _tensors(data: bytes) -> dict[str, np.ndarray]:
     try:
-        entries = safetensors.deserialize(data)
+        entries: Any = safetensors.deserialize(data)
     except (safetensors.SafetensorError, ValueError, OverflowError, TypeError) as error:
         raise FormatError(f"not a safetensors file: {error}") from error
     tensors = {}
-    for name, fields in entries:
-        entry: dict[str, Any] = dict(fields)
+    for name, entry in entries:
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
             raise FormatError(f"{name}: tensors are {', '.join(DTYPES)}, not {entry['dtype']}")
