@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -29,6 +30,16 @@ def choose_datasets(params: Path, names: list[str]) -> None:
     params.write_text(re.sub(r"^datasets:\n(  - \w+\n)+", block, params.read_text(), flags=re.MULTILINE))
 
 
+def first_table(markdown: str) -> list[str]:
+    """The lines of the first table of a Markdown text."""
+    lines = iter(markdown.splitlines())
+    return list(takewhile(is_row, dropwhile(lambda line: not is_row(line), lines)))
+
+
+def is_row(line: str) -> bool:
+    return line.startswith("|")
+
+
 def main() -> None:
     folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "demo"
     if folder.exists() and not (folder / ".dvc").is_dir():
@@ -40,9 +51,8 @@ def main() -> None:
     status = subprocess.run(["dvc", "repro", "--quiet"], cwd=folder, check=False).returncode
     if status:
         sys.exit(status)
-    report = (folder / "REPORT.md").read_text()
-    print("\n" + "\n".join(line for line in report.splitlines() if line.startswith("|"))[:0], end="")
-    print((folder / "plots/summary.txt").read_text())
+    report = (folder / "REPORT.md").read_text(encoding="utf-8")
+    print("\n".join(["", *first_table(report), ""]))
     print(f"The report: {folder / 'REPORT.md'}\nThe figures: {folder / 'plots/figures'}")
 
 

@@ -19,7 +19,9 @@ def main() -> None:
     packed_file.parent.mkdir(parents=True, exist_ok=True)
     pack(model, about).save(packed_file)
     packed = PackedNetwork.load(packed_file)
-    write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": agreement(model, packed, test.images, test.labels)}})
+    write_json(
+        f"metrics/packed/{dataset}.json", {dataset: {"packed": agreement(model, packed, test.images, test.labels)}}
+    )
     metrics, rows = memory(model, packed, float_file, packed_file)
     write_csv(f"plots/memory/{dataset}.csv", rows)
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})

@@ -28,7 +28,11 @@ def test_the_committed_file_is_valid() -> None:
         ("epochs: 30", "epochs: 0", r"mnist\.float\.epochs: .*greater than 0 \(it is 0\)"),
         ("epochs: 30", "epochs: 2.5", r"mnist\.float\.epochs: .*integer.*2\.5"),
         ("epochs: 30", "epochs: '3'", r"mnist\.float\.epochs: .*integer.*'3'"),
-        ("learning_rate: 0.05", "learning_rate: -0.1", r"mnist\.float\.learning_rate: .*greater than 0 \(it is -0\.1\)"),
+        (
+            "learning_rate: 0.05",
+            "learning_rate: -0.1",
+            r"mnist\.float\.learning_rate: .*greater than 0 \(it is -0\.1\)",
+        ),
         ("learning_rate: 0.05", "learning_rate: .nan", r"mnist\.float\.learning_rate"),
         ("learning_rate: 0.05", "learning_rat: 0.05", r"mnist\.float\.learning_rat: unknown parameter"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper' or 'detached'"),

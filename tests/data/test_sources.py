@@ -34,7 +34,10 @@ def stalling(_: bytes) -> tuple[int, None]:
 @pytest.mark.parametrize("name", NAMES)
 def test_download(name: str, server: Server, tmp_path: Path) -> None:
     data = prepare(name, SPLIT, tmp_path)
-    assert (data.train.images.shape[1:], data.encoding) == ({"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name], "original")
+    assert (data.train.images.shape[1:], data.encoding) == (
+        {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[name],
+        "original",
+    )
     requests = len(server.requests)
     again = prepare(name, SPLIT, tmp_path)
     assert len(server.requests) == requests, "an intact download is not fetched again"

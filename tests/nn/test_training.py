@@ -165,7 +165,9 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(digits: Prepared, params
 
 
 def test_no_weight_decay_on_batchnorm_and_biases(digits: Prepared, params: Params) -> None:
-    model = fit(digits, short(params.digits, epochs=1, float={"epochs": 1, "warmup_epochs": 0.0}), "float", RUNTIME).model
+    model = fit(
+        digits, short(params.digits, epochs=1, float={"epochs": 1, "warmup_epochs": 0.0}), "float", RUNTIME
+    ).model
     groups = make_optimizer(model, params.digits.float).param_groups
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}
@@ -193,7 +195,9 @@ def test_augmentation_moves_each_image_by_itself() -> None:
 
 def test_mirroring_reverses_columns_of_about_half() -> None:
     images = torch.randint(0, 256, (200, 6, 5, 3), dtype=torch.uint8)
-    out = augment(images, NO_CHANGE.model_copy(update={"flip": True}), torch.Generator().manual_seed(0)).permute(0, 2, 3, 1)
+    out = augment(images, NO_CHANGE.model_copy(update={"flip": True}), torch.Generator().manual_seed(0)).permute(
+        0, 2, 3, 1
+    )
     mirrored = [torch.equal(a, b.flip(1)) for a, b in zip(out, images, strict=True)]
     kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
     assert all(m or k for m, k in zip(mirrored, kept, strict=True)) and 60 < sum(mirrored) < 140

@@ -22,7 +22,9 @@ class DisagreementError(RuntimeError):
     """A packed network answers differently from the torch network that it was made of."""
 
 
-def agreement(model: nn.Module, packed: PackedNetwork, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> dict[str, Any]:
+def agreement(
+    model: nn.Module, packed: PackedNetwork, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+) -> dict[str, Any]:
     """Run both networks on uint8 images (N, H, W, C) and compare all logits and answers.
 
     Returns images, max_logit_difference, same_answers and test_accuracy (of the packed network), the last two in
@@ -47,7 +49,9 @@ def agreement(model: nn.Module, packed: PackedNetwork, images: NDArray[np.uint8]
     }
 
 
-def memory(model: nn.Module, packed: PackedNetwork, float_file: Path, packed_file: Path) -> tuple[dict[str, Any], pd.DataFrame]:
+def memory(
+    model: nn.Module, packed: PackedNetwork, float_file: Path, packed_file: Path
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Compare two files of one network, float32 and packed.
 
     Returns (metrics, rows). Metrics: float_bytes and packed_bytes on disk, ratio, and binary_share, the percentage of
@@ -70,7 +74,8 @@ def _float_bytes(model: nn.Module) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, tensor in model.state_dict().items():
         layer = name.rpartition(".")[0]
-        layer = "BatchNorm" if isinstance(model.get_submodule(layer), nn.BatchNorm2d) else re.sub(r"^blocks\.", "block", layer)
+        is_batch_norm = isinstance(model.get_submodule(layer), nn.BatchNorm2d)
+        layer = "BatchNorm" if is_batch_norm else re.sub(r"^blocks\.", "block", layer)
         sizes[layer] = sizes.get(layer, 0) + tensor.nbytes
     return sizes
 

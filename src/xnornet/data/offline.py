@@ -41,10 +41,10 @@ def _draw(shape: str, rng: np.random.Generator) -> np.ndarray:
     """One image uint8 (32, 32, 3)."""
     ground = rng.integers(0, 256, 3)
     colour = ground
-    while np.abs(colour - ground).sum() < 150:  # of 765: enough contrast to be seen
+    while np.abs(colour - ground).sum() < 250:  # of 765: enough contrast to be seen
         colour = rng.integers(0, 256, 3)
     side = SIZE * OVERSAMPLING
-    radius = rng.uniform(0.25, 0.42) * side
+    radius = rng.uniform(0.3, 0.45) * side
     centre = rng.uniform(radius, side - radius, 2)
     turn = rng.uniform(-pi / 9, pi / 9)
 
@@ -97,5 +97,5 @@ def _draw(shape: str, rng: np.random.Generator) -> np.ndarray:
             polygon([(0, -0.95), (0.9, 0.75), (-0.9, 0.75)])
 
     coverage = np.asarray(mask.resize((SIZE, SIZE), Image.Resampling.BOX), np.float64)[..., None] / 255
-    pixels = ground + coverage * (colour - ground) + rng.normal(0, 12, (SIZE, SIZE, 3))
+    pixels = ground + coverage * (colour - ground) + rng.normal(0, 8, (SIZE, SIZE, 3))
     return pixels.round().clip(0, 255).astype(np.uint8)

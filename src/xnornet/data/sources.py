@@ -96,7 +96,8 @@ def download(name: str, fetch: Callable[[], T]) -> T:
                     reason = " ".join(str(error).split())
                     raise DataError(
                         f"{name} could not be downloaded in {ATTEMPTS} attempts ({reason}). Ways out: connect this "
-                        f"machine to the network and try again, or set {FOLDER_VARIABLE} to a folder that already has the data"
+                        f"machine to the network and try again, or set {FOLDER_VARIABLE} to a folder that already has "
+                        "the data"
                     ) from error
                 time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
         raise AssertionError("unreachable")

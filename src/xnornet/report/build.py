@@ -1,0 +1,84 @@
+"""Puts the report together: figures, REPORT.md and the one-line-a-network summary."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from xnornet.files import write_text
+from xnornet.report import figures, sweep_figures, tables
+from xnornet.report.discussion import paragraphs
+from xnornet.report.read import Results
+from xnornet.report.style import TITLES
+
+SWEEPS = ("input_channels", "filter_size", "output_channels")
+
+
+def build(results: Results, folder: Path) -> None:
+    """Read everything, draw every figure into `folder`/plots/figures, then write `folder`/REPORT.md.
+
+    ReportError, before anything is written, if a metric or a plot's data are missing or not numbers.
+    """
+    text = render(results)
+    draw(results, folder / "plots/figures")
+    write_text(folder / "REPORT.md", text)
+
+
+def draw(results: Results, folder: Path) -> None:
+    """Every figure, as SVG and PNG."""
+    figures.accuracy(results, folder)
+    for dataset in results.datasets:
+        for plot in (
+            figures.training_curves,
+            figures.confusion,
+            figures.memory_by_layer,
+            figures.inference,
+            figures.weights,
+            figures.answers,
+        ):
+            plot(results, folder, dataset)
+    for axis in SWEEPS:
+        sweep_figures.speedup(results, folder, axis)
+    for draw_one in (sweep_figures.flat, sweep_figures.roofline, sweep_figures.time_shares):
+        draw_one(results, folder)
+
+
+def render(results: Results) -> str:
+    """REPORT.md as text."""
+    environment = Environment(
+        loader=PackageLoader("xnornet.report"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        autoescape=False,
+    )
+    jpeg = [TITLES[d] for d in results.datasets if results.data(d)["encoding"] == "jpeg"]
+    return environment.get_template("REPORT.md.j2").render(
+        notes=[
+            f"{name}: trained and tested on a copy of the images that went through JPEG, which is lossy; accuracies are "
+            "not comparable with those on the original archive."
+            for name in jpeg
+        ],
+        first_batch=next(iter(results.inference(results.datasets[0]))).removeprefix("batch"),
+        datasets=[(dataset, TITLES[dataset]) for dataset in results.datasets],
+        summary=tables.markdown(tables.summary(results)),
+        accuracy=tables.markdown(tables.accuracy(results)),
+        memory=tables.markdown(tables.memory(results)),
+        training_time=tables.markdown(tables.training_time(results)),
+        inference=tables.markdown(tables.inference(results)),
+        agreement=tables.markdown(tables.agreement(results)),
+        per_class={d: tables.markdown(tables.per_class(results, d)) for d in results.datasets},
+        sweeps={axis: tables.markdown(tables.sweep(results, axis)) for axis in SWEEPS},
+        discussion=paragraphs(results),
+        settings=tables.markdown(tables.settings(results)),
+        machine=_machine(results.machine()),
+    )
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    cpu = machine["cpu"]
+    libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items() if version)
+    return (
+        f"{cpu['name']} (family {cpu['family']}, model {cpu['model']}), {machine['usable_cores']} cores, "
+        f"{machine['memory_gib']} GiB, {machine['os']}, Python {machine['python']}; {libraries}. "
+        f"Vector instructions: {', '.join(cpu['vector_flags'])}."
+    )

@@ -1,0 +1,231 @@
+"""The report's prose: every sentence that claims something is written by a function that first looks whether it holds.
+
+A claim that the metrics do not support is replaced by what they do support, or left out: see `claim`.
+"""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from xnornet.report.read import Results
+from xnornet.report.style import TITLES
+
+
+def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
+    """`sentence` if it holds, else `otherwise`."""
+    return sentence if holds else otherwise
+
+
+def paragraphs(results: Results) -> dict[str, str]:
+    """Text by topic; each topic is a section of the discussion."""
+    topics = {
+        "Accuracy": _accuracy(results),
+        "What drives the speed-up": _speedup(results),
+        "Few channels": _few_channels(results),
+        "Where the time goes": _time(results),
+        "What has no effect": _flat(results),
+        "Whole networks": _networks(results),
+        "Memory": _memory(results),
+        "Training": _training(results),
+        "Limits, and advice": _advice(results),
+    }
+    return {topic: " ".join(filter(None, sentences)) for topic, sentences in topics.items()}
+
+
+def at(rows: pd.DataFrame, value: int) -> pd.Series | None:
+    """The point of a sweep at `value`, if it was visited."""
+    found = rows[rows.value == value]
+    return None if found.empty else found.iloc[0]
+
+
+def _accuracy(results: Results) -> Iterator[str]:
+    for dataset in results.datasets:
+        by_float, by_xnor = (results.trained(dataset, v) for v in ("float", "xnor"))
+        cost = by_float["test_accuracy"] - by_xnor["test_accuracy"]
+        yield claim(
+            cost > 0,
+            f"On {TITLES[dataset]}, binarization costs {cost:.2f} points of test accuracy "
+            f"({by_float['test_accuracy']:.2f} to {by_xnor['test_accuracy']:.2f} %).",
+            f"On {TITLES[dataset]}, binarization costs nothing: {by_xnor['test_accuracy']:.2f} %, float "
+            f"{by_float['test_accuracy']:.2f} %.",
+        )
+        gap = by_float["train_accuracy"] - by_xnor["train_accuracy"]
+        yield claim(
+            cost > 0 and gap > 0,
+            f"The XNOR network is also {gap:.2f} points lower on the images that it was trained on, so it is capacity and "
+            "optimization that are lost (activations and weights of one bit, and a gradient that is an estimate), not "
+            "generalization.",
+        )
+        short = results.settings(dataset, "xnor")["optimization"]["epochs"] < 20 and dataset == "cifar10"
+        yield claim(
+            short,
+            f"The CIFAR-10 networks were trained for {by_xnor['epochs']} epochs only, a tenth or less of what is usual: "
+            "these accuracies show that training works, not what the networks can reach.",
+        )
+
+
+def _speedup(results: Results) -> Iterator[str]:
+    rows, peaks = results.sweep("input_channels"), results.peaks("input_channels")
+    ratio = peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]
+    yield (
+        "A binary layer replaces a multiplication and an addition by an XNOR and a count of bits. How much faster that is "
+        "depends on how many of either the CPU does at a time. The paper counts one float operation against one on a word "
+        "of 64 bits, hence at most 64x. A CPU with vector units multiplies many floats at a time too: here one core "
+        f"measures {peaks['peak_float32_gmacs']:.0f} billion float32 multiply-accumulates a second and "
+        f"{peaks['peak_popcount_gmacs']:,.0f} billion binary ones, so that the limit is R = {ratio:.1f}, and S = R n / (n + R) "
+        "with n = c N_W products per output takes the place of S = 64 n / (n + 64)."
+    )
+    if (paper := at(rows, 256)) is not None:
+        share = paper.speedup_torch / paper.law_machine
+        yield (
+            f"The paper's layer (256 channels, 14x14, 3x3) is {paper.speedup_torch:.1f}x faster than torch float32, packing "
+            f"included; the paper's law promises {paper.law_paper:.1f}x, this machine's {paper.law_machine:.1f}x."
+        )
+        yield claim(
+            share > 1,
+            "That it exceeds the machine's law has two reasons: torch does not reach the float peak on this layer, and the "
+            "kernel counts carry bits of pairs of words in place of every word, which beats the plain popcount loop that "
+            "the law is made of.",
+            f"It reaches {100 * share:.0f} % of the machine's law.",
+        )
+    best = rows.loc[rows.speedup_torch.idxmax()]
+    yield f"The highest speed-up of the channel sweep is {best.speedup_torch:.1f}x, at {best.value} channels."
+    filters = results.sweep("filter_size")
+    worst, top = filters.loc[filters.speedup_torch.idxmin()], filters.loc[filters.speedup_torch.idxmax()]
+    yield (
+        f"Over filter sizes it runs from {worst.speedup_torch:.1f}x ({worst.value}x{worst.value}) to {top.speedup_torch:.1f}x "
+        f"({top.value}x{top.value})."
+    )
+    yield claim(
+        bool(worst.value == filters.value.min()),
+        "The smallest filter gains least: it has the fewest products to pay for packing and scaling.",
+    )
+
+
+def _few_channels(results: Results) -> Iterator[str]:
+    rows = results.sweep("input_channels").sort_values("value")
+    first, last = rows.iloc[0], rows.iloc[-1]
+    yield claim(
+        first.speedup_torch < last.speedup_torch / 2,
+        f"With {first.value} input channel{'s' * int(first.value > 1)} the speed-up is {first.speedup_torch:.1f}x, with "
+        f"{last.value} it is {last.speedup_torch:.1f}x.",
+        f"Between {first.value} and {last.value} input channels the speed-up changes only from {first.speedup_torch:.1f}x to "
+        f"{last.speedup_torch:.1f}x.",
+    )
+    below = rows[rows.value < 64]
+    if len(below) > 1:
+        spread = below.kernel_seconds.max() / below.kernel_seconds.min()
+        yield claim(
+            spread < 1.5,
+            f"Channels are packed 64 to a word, and a word costs the same however few of its bits are used: from "
+            f"{below.value.min()} to {below.value.max()} channels the kernel's time changes by no more than {spread:.2f}x, "
+            "while the float convolution gets its smaller work for less.",
+        )
+    yield "This is why the first layer, with one or three channels, stays float in every XNOR network."
+
+
+def _time(results: Results) -> Iterator[str]:
+    rows = results.sweep("input_channels")
+    if (paper := at(rows, 256)) is not None:
+        share = 100 * paper.packing_seconds / (paper.packing_seconds + paper.kernel_seconds)
+        yield (
+            f"Of the paper's layer, packing the float input takes {1e6 * paper.packing_seconds:.1f} µs and the kernel "
+            f"{1e6 * paper.kernel_seconds:.1f} µs: packing is {share:.0f} % of both."
+        )
+        peak = results.peaks("input_channels")["peak_popcount_gmacs"]
+        rate = paper.macs / paper.kernel_seconds / 1e9
+        yield (
+            f"The kernel runs at {rate:,.0f} billion multiply-accumulates a second, {100 * rate / peak:.0f} % of the plain "
+            "popcount loop's peak."
+        )
+    yield (
+        "Borders cost nothing of their own: each pixel's counters start from a table entry that repairs the padding. The "
+        "epilogue (scale, bias, residual, threshold) works on counts that are still in registers. Inside a network there is "
+        "no packing at all, since each layer writes the bits that the next one reads."
+    )
+
+
+def _flat(results: Results) -> Iterator[str]:
+    for axis, name in (("image_size", "image size"), ("batch", "batch size"), ("threads", "number of threads")):
+        rows = results.sweep(axis)
+        low, high = rows.speedup_torch.min(), rows.speedup_torch.max()
+        if len(rows) > 1:
+            yield claim(
+                high / low < 1.25,
+                f"As the law has it, the {name} hardly matters: {low:.1f}x to {high:.1f}x.",
+                f"The law has no {name} in it, the measurement has: {low:.1f}x to {high:.1f}x.",
+            )
+    threads = results.sweep("threads").sort_values("value")
+    if len(threads) > 1:
+        first, last = threads.iloc[0], threads.iloc[-1]
+        yield f"{last.value} threads run the layer {first.ours_seconds / last.ours_seconds:.2f}x as fast as {first.value}."
+
+
+def _networks(results: Results) -> Iterator[str]:
+    for dataset in results.datasets:
+        times = results.inference(dataset)
+        parts = [
+            f"{by['threads1']['speedup']:.1f}x at batch {batch.removeprefix('batch')}"
+            for batch, by in times.items()
+            if "threads1" in by
+        ]
+        yield f"{TITLES[dataset]} as a whole is faster than its float twin in torch by {' and '.join(parts)}, on one thread."
+        rows = results.inference_rows(dataset)
+        others = rows[(rows.threads == 1) & (rows.batch == rows.batch.min()) & (rows.contestant != "packed")]
+        if not others.empty:
+            nearest = others.loc[others.times_packed.idxmin()]
+            yield claim(
+                nearest.times_packed > 1,
+                f"The nearest contestant at batch {nearest.batch}, {nearest.contestant}, takes {nearest.times_packed:.1f} times "
+                "as long.",
+                f"At batch {nearest.batch}, {nearest.contestant} is faster: it takes {nearest.times_packed:.2f} of the time.",
+            )
+    yield "A network gains less than its binary layers, since its first and last layers and its 1x1 shortcuts stay float."
+
+
+def _memory(results: Results) -> Iterator[str]:
+    for dataset in results.datasets:
+        memory = results.memory(dataset)
+        rows = results.csv(f"plots/memory/{dataset}.csv", ["layer", "float_bytes", "packed_bytes"])
+        binary = rows[(rows.packed_bytes > 0) & (rows.float_bytes > 8 * rows.packed_bytes)]
+        rest = rows.packed_bytes.sum() - binary.packed_bytes.sum()
+        yield (
+            f"{TITLES[dataset]}: {memory['binary_share']:.1f} % of the parameters become one bit, and the file "
+            f"{memory['ratio']:.1f}x smaller, not 32x: {rest / 1000:.1f} of its {memory['packed_bytes'] / 1000:.1f} kB are what "
+            "stays float."
+        )
+        shortcuts = rows[rows.layer.str.contains("shortcut")].packed_bytes.sum()
+        if shortcuts:
+            without = memory["float_bytes"] / (memory["packed_bytes"] - shortcuts)
+            yield (
+                f"The float 1x1 shortcuts alone are {shortcuts / 1000:.0f} kB; without them, counted in neither file's favour, the "
+                f"packed file would be about {without:.0f}x smaller than the float one."
+            )
+
+
+def _training(results: Results) -> Iterator[str]:
+    ratios = []
+    for dataset in results.datasets:
+        both = [results.times(dataset, variant)["seconds_per_epoch"] for variant in ("float", "xnor")]
+        ratios.append(both[1] / both[0])
+        yield f"An epoch of {TITLES[dataset]} takes {ratios[-1]:.2f} times as long as the float twin's."
+    yield claim(
+        min(ratios) > 0.95,
+        "Training is not faster: it multiplies floats, whose values happen to be +-1, and keeps latent weights in float32.",
+    )
+
+
+def _advice(results: Results) -> Iterator[str]:
+    rows = results.sweep("input_channels")
+    worthwhile = rows[rows.speedup_torch >= rows.speedup_torch.max() / 2].value
+    yield (
+        f"Binarize layers with many channels: on this machine half of the best speed-up is reached from {worthwhile.min()} input "
+        "channels on. Keep the first and the last layer float. Choose channels as multiples of 64. Measure the network, not "
+        "the layer, and on the CPU that it will run on: the limit R is a property of the machine."
+    )
+    noisy = sum(results.peaks(axis)["noisy_points"] for axis in ("input_channels", "output_channels", "filter_size"))
+    yield claim(
+        noisy > 0,
+        f"{noisy} points of the sweeps are marked with * in the tables, because their quartiles lie more than 10 % of the "
+        "median apart: read them with care.",
+    )

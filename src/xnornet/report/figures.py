@@ -1,0 +1,174 @@
+"""The figures about networks: what they learned, how they err, what they weigh and how fast they answer."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+
+from xnornet.report.read import VARIANTS, Results
+from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, TITLES, figure
+
+SHOWN_IMAGES = 12
+PEER_COLOURS = (("packed", COLOURS["xnor"]), ("torch", COLOURS["float"]), ("ONNX", GREEN), ("OpenVINO", PURPLE))
+
+
+def training_curves(results: Results, folder: Path, dataset: str) -> None:
+    """Loss on the training and accuracy on the validation images, by epoch."""
+    with figure(folder, f"curves-{dataset}", 9, 4, ncols=2) as (drawn, (left, right)):
+        for variant in VARIANTS:
+            columns = ["epoch", "train_loss", "validation_accuracy"]
+            curve = results.csv(f"plots/curves/{dataset}-{variant}.csv", columns)
+            style = {
+                "color": COLOURS[variant],
+                "label": LABELS[variant],
+                "linestyle": "-" if variant == "float" else "--",
+            }
+            marker = "o" if len(curve) < 12 else None
+            left.plot(curve.epoch, curve.train_loss, marker=marker, **style)
+            right.plot(curve.epoch, curve.validation_accuracy, marker=marker, **style)
+        left.set(xlabel="epoch", ylabel="training loss (cross-entropy)", yscale="log")
+        right.set(xlabel="epoch", ylabel="validation accuracy (%)")
+        for axes in (left, right):
+            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.legend()
+        drawn.suptitle(f"Training: {TITLES[dataset]}")
+
+
+def accuracy(results: Results, folder: Path) -> None:
+    """Test accuracy, float beside XNOR."""
+    values = {v: [results.trained(d, v)["test_accuracy"] for d in results.datasets] for v in VARIANTS}
+    with figure(folder, "accuracy", 3 + 2 * len(results.datasets), 4) as (_, axes):
+        for offset, variant in zip((-0.2, 0.2), VARIANTS, strict=True):
+            bars = axes.bar(
+                np.arange(len(results.datasets)) + offset,
+                values[variant],
+                0.38,
+                color=COLOURS[variant],
+                hatch="//" if variant == "xnor" else None,
+                edgecolor="white",
+                label=LABELS[variant],
+            )
+            axes.bar_label(bars, fmt="%.2f", padding=2)
+        axes.set_xticks(range(len(results.datasets)), [TITLES[d] for d in results.datasets])
+        axes.set(ylabel="test accuracy (%)", ylim=(0, 125), title="What binarization costs in accuracy")
+        axes.grid(axis="x", visible=False)
+        axes.legend(loc="upper right", ncols=2)
+
+
+def confusion(results: Results, folder: Path, dataset: str) -> None:
+    """How often each class is taken for each other, in percent of the class; errors are coloured, hits are not."""
+    with figure(folder, f"confusion-{dataset}", 11, 5.6, ncols=2) as (drawn, both):
+        for axes, variant in zip(both, VARIANTS, strict=True):
+            answers = results.csv(f"plots/predictions/{dataset}-{variant}.csv", ["actual", "predicted"]).astype(str)
+            classes = sorted(answers.actual.unique())
+            share = 100 * confusion_matrix(answers.actual, answers.predicted, labels=classes, normalize="true")
+            errors = share - np.diag(np.diag(share))
+            axes.imshow(errors, cmap="Oranges" if variant == "xnor" else "Blues", vmin=0, vmax=max(1.0, errors.max()))
+            for row, column in np.ndindex(share.shape):
+                value = share[row, column]
+                if value >= 0.05:
+                    text = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
+                    colour = "white" if errors[row, column] > 0.6 * errors.max() else BLACK
+                    weight = "bold" if row == column else "normal"
+                    axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour, weight=weight)
+            axes.set_xticks(range(len(classes)), classes, rotation=45 if len(classes[0]) > 1 else 0, ha="center")
+            axes.set_yticks(range(len(classes)), classes)
+            axes.set(xlabel="answer", ylabel="class", title=LABELS[variant])
+            axes.grid(visible=False)
+        drawn.suptitle(f"Confusion on the test images (% of the class): {TITLES[dataset]}")
+
+
+def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
+    """Bytes of every layer in the float and in the packed file."""
+    rows = results.csv(f"plots/memory/{dataset}.csv", ["layer", "float_bytes", "packed_bytes"])
+    rows = rows[rows.float_bytes + rows.packed_bytes > 100]
+    with figure(folder, f"memory-{dataset}", 9, 1.6 + 0.36 * len(rows)) as (_, axes):
+        y = np.arange(len(rows))
+        axes.barh(y - 0.2, rows.float_bytes / 1000, 0.38, color=COLOURS["float"], label="float32 file")
+        axes.barh(
+            y + 0.2,
+            rows.packed_bytes / 1000,
+            0.38,
+            color=COLOURS["xnor"],
+            hatch="//",
+            edgecolor="white",
+            label="packed file",
+        )
+        axes.set_yticks(y, rows.layer)
+        axes.invert_yaxis()
+        axes.set(xscale="log", xlabel="kB in the file (logarithmic)", title=f"Memory by layer: {TITLES[dataset]}")
+        axes.grid(axis="y", visible=False)
+        axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
+
+
+def inference(results: Results, folder: Path, dataset: str) -> None:
+    """Time for an image, ours and every contestant, one thread."""
+    rows = results.inference_rows(dataset)
+    rows = rows[rows.threads == 1]
+    batches = sorted(rows.batch.unique())
+    height = 1.6 + 0.42 * rows.contestant.nunique()
+    with figure(folder, f"inference-{dataset}", 12, height, ncols=len(batches), squeeze=False) as (drawn, grid):
+        for axes, batch in zip(grid[0], batches, strict=True):
+            chosen = rows[rows.batch == batch].sort_values("milliseconds_per_image")
+            best = chosen.milliseconds_per_image.max()
+            colours = [next((c for start, c in PEER_COLOURS if n.startswith(start)), GREY) for n in chosen.contestant]
+            bars = axes.barh(chosen.contestant, chosen.milliseconds_per_image, color=colours, xerr=chosen.iqr / 2)
+            labels = [
+                f"{row.milliseconds_per_image:.3g} ms"
+                + (f"  ({row.times_packed:.1f}x)" if row.times_packed != 1 else "")
+                for row in chosen.itertuples()
+            ]
+            axes.bar_label(bars, labels, padding=4, fontsize=10)
+            axes.invert_yaxis()
+            axes.set(xlabel="ms per image", title=f"batch {batch}", xlim=(0, best * 1.45))
+            axes.grid(axis="y", visible=False)
+        drawn.suptitle(f"Inference on one thread: {TITLES[dataset]} (packed is XNOR, the others are its float twin)")
+
+
+def weights(results: Results, folder: Path, dataset: str) -> None:
+    """Histograms of the first and the last latent weights, with alpha: what one bit a weight stands for."""
+    rows = results.csv(f"plots/weights/{dataset}-xnor.csv", ["layer", "left", "right", "count", "alpha"])
+    layers = list(dict.fromkeys(rows.layer))
+    with figure(folder, f"weights-{dataset}", 10, 3.8, ncols=2) as (drawn, both):
+        for axes, layer in zip(both, (layers[0], layers[-1]), strict=True):
+            part = rows[rows.layer == layer]
+            axes.stairs(part["count"], [*part.left, part.right.iloc[-1]], fill=True, color=SKY)
+            for sign in (-1, 1):
+                label = rf"$\pm\alpha$ = {part.alpha.iloc[0]:.3f}" if sign == 1 else None
+                axes.axvline(sign * part.alpha.iloc[0], color=COLOURS["xnor"], linestyle="--", label=label)
+            axes.set(xlabel="latent weight", ylabel="weights", title=layer)
+            axes.legend()
+        drawn.suptitle(f"Latent weights after training, and the two values that replace them: {TITLES[dataset]}")
+
+
+def answers(results: Results, folder: Path, dataset: str) -> None:
+    """A strip of test images with both networks' answers, mistakes first."""
+    sheet = np.asarray(Image.open(results.root / f"plots/samples/{dataset}.png"))
+    side = math.isqrt(min(100, len(results.csv(f"plots/predictions/{dataset}-xnor.csv", ["actual"]))))
+    pixels = sheet.shape[0] // side
+    both = [results.csv(f"plots/predictions/{dataset}-{v}.csv", ["actual", "predicted"]).astype(str) for v in VARIANTS]
+    first = both[0].head(side * side).assign(xnor=both[1].predicted.head(side * side))
+    wrong = (first.predicted != first.actual).astype(int) + 2 * (first.xnor != first.actual).astype(int)
+    chosen = wrong.sort_values(ascending=False, kind="stable").index[:SHOWN_IMAGES]
+    with figure(folder, f"answers-{dataset}", 12, 5, nrows=2, ncols=SHOWN_IMAGES // 2) as (drawn, grid):
+        for axes, index in zip(grid.flat, chosen, strict=True):
+            row, column = divmod(int(index), side)
+            top, left = row * pixels, column * pixels
+            axes.imshow(sheet[top : top + pixels, left : left + pixels], cmap="gray")
+            _caption(axes, first.actual[index], first.predicted[index], first.xnor[index])
+        drawn.suptitle(f"Test images and answers, mistakes first: {TITLES[dataset]}")
+
+
+def _caption(axes: Axes, actual: str, by_float: str, by_xnor: str) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.set_title(actual, fontsize=12)
+    for variant, answer, place in (("float", by_float, -0.02), ("xnor", by_xnor, -0.17)):
+        mark = "✓" if answer == actual else "✗"
+        weight = "normal" if answer == actual else "bold"
+        style = {"ha": "center", "va": "top", "fontsize": 10, "color": COLOURS[variant], "weight": weight}
+        axes.text(0.5, place, f"{LABELS[variant]}: {answer} {mark}", transform=axes.transAxes, **style)

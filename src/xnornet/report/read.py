@@ -1,0 +1,114 @@
+"""Reading metrics/ and plots/: a missing file, a missing key or a NaN is an error that names it."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+VARIANTS = ("float", "xnor")
+
+
+class ReportError(ValueError):
+    """A file under metrics/ or plots/ is missing, or does not hold what the report needs."""
+
+
+class Results:
+    """The results of one `dvc repro`, under `root`."""
+
+    def __init__(self, root: str | Path, datasets: Sequence[str]) -> None:
+        self.root = Path(root)
+        self.datasets = tuple(datasets)
+
+    def json(self, path: str, *keys: str) -> Any:
+        """The value at `keys` of a JSON file, every number in it finite. ReportError."""
+        try:
+            value = json.loads((self.root / path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
+        except ValueError as error:
+            raise ReportError(f"{path} is not JSON ({error}): delete it and run `dvc repro`") from None
+        for depth, key in enumerate(keys):
+            if not isinstance(value, dict) or key not in value:
+                raise ReportError(f"{path} has no {'.'.join(keys[: depth + 1])}: delete it and run `dvc repro`")
+            value = value[key]
+        _check_finite(path, ".".join(keys), value)
+        return value
+
+    def csv(self, path: str, columns: Sequence[str]) -> pd.DataFrame:
+        """A CSV file that has `columns`, all of them filled, and at least one row. ReportError."""
+        try:
+            frame = pd.read_csv(self.root / path)
+        except FileNotFoundError:
+            raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
+        except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+            raise ReportError(f"{path} is not a table ({error}): delete it and run `dvc repro`") from None
+        for column in columns:
+            if column not in frame:
+                raise ReportError(f"{path} has no column {column}: delete it and run `dvc repro`")
+            if frame[column].isna().any() or (frame[column] == math.inf).any():
+                raise ReportError(
+                    f"{path}: column {column} has an empty or infinite cell: delete it and run `dvc repro`"
+                )
+        if frame.empty:
+            raise ReportError(f"{path} has no rows: delete it and run `dvc repro`")
+        return frame
+
+    def data(self, dataset: str) -> dict[str, Any]:
+        """Source, encoding and counts of a data set."""
+        return self.json(f"metrics/data/{dataset}.json", dataset, "data")
+
+    def trained(self, dataset: str, variant: str) -> dict[str, Any]:
+        """Accuracies and sizes of one network."""
+        return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant)
+
+    def times(self, dataset: str, variant: str) -> dict[str, Any]:
+        """Training time of one network."""
+        return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant)
+
+    def settings(self, dataset: str, variant: str) -> dict[str, Any]:
+        """The parameters that one network was trained with."""
+        return self.json(f"metrics/settings/{dataset}-{variant}.json")
+
+    def packed(self, dataset: str) -> dict[str, Any]:
+        """Agreement of packed network and torch."""
+        return self.json(f"metrics/packed/{dataset}.json", dataset, "packed")
+
+    def memory(self, dataset: str) -> dict[str, Any]:
+        """Bytes of float and packed file."""
+        return self.json(f"metrics/memory/{dataset}.json", dataset, "memory")
+
+    def inference(self, dataset: str) -> dict[str, Any]:
+        """Times by batch size and thread count."""
+        return self.json(f"metrics/inference/{dataset}.json", dataset, "inference")
+
+    def inference_rows(self, dataset: str) -> pd.DataFrame:
+        """The times of every contestant that ran."""
+        rows = self.csv(f"plots/inference/{dataset}.csv", ["batch", "threads", "contestant", "noisy"])
+        return rows[rows.milliseconds_per_image.notna()]
+
+    def sweep(self, axis: str) -> pd.DataFrame:
+        """The points of one sweep."""
+        columns = [
+            *("value", "ours_seconds", "packing_seconds", "kernel_seconds", "torch_seconds", "float32_loop_seconds"),
+            *("speedup_torch", "speedup_loop", "law_paper", "law_machine", "macs", "noisy"),
+        ]
+        return self.csv(f"plots/sweeps/{axis}.csv", columns)
+
+    def peaks(self, axis: str) -> dict[str, Any]:
+        """Peak rates measured with one sweep, in 10^9 multiply-accumulates a second."""
+        return self.json(f"metrics/sweeps/{axis}.json", "sweep", axis)
+
+    def machine(self) -> dict[str, Any]:
+        """The fingerprint of the machine that the timings come from."""
+        return self.json("metrics/machine.json")
+
+
+def _check_finite(path: str, key: str, value: Any) -> None:
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            _check_finite(path, f"{key}.{name}".lstrip("."), entry)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ReportError(f"{path}: {key} is {value}: delete it and run `dvc repro`")

@@ -1,0 +1,116 @@
+"""The figures about one layer: how its shape decides the speed-up, beside what the arithmetic allows."""
+
+from pathlib import Path
+
+import numpy as np
+
+from xnornet.report.read import Results
+from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, PURPLE, figure
+
+# axis: (label of x, title, logarithmic x)
+LAWFUL = {
+    "input_channels": ("input channels c (14x14 image, 3x3 kernel, 256 filters)", "Speed-up against channels", True),
+    "filter_size": ("filter side (256 channels, 14x14 image, 256 filters)", "Speed-up against filter size", False),
+    "output_channels": ("filters k (20 channels, 12x12 image, 5x5 kernel)", "Speed-up against filters", True),
+}
+FLAT = {
+    "image_size": ("image side (256 channels, 3x3)", "image size", True),
+    "batch": ("images a call (256@14, 3x3)", "batch", True),
+    "threads": ("threads (256@14, 3x3, batch 8)", "threads", False),
+}
+
+
+def speedup(results: Results, folder: Path, axis: str) -> None:
+    """Speed-up over both float contestants, beside the paper's law and this machine's."""
+    rows = results.sweep(axis)
+    x_label, title, logarithmic = LAWFUL[axis]
+    with figure(folder, f"speedup-{axis}", 8.5, 5.2) as (_, axes):
+        axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper: 64 cN/(cN + 64)")
+        axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine: R cN/(cN + R)")
+        axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
+        axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
+        noisy = rows[rows.noisy]
+        if not noisy.empty:
+            axes.plot(
+                noisy.value, noisy.speedup_torch, "o", color="white", markersize=4, label="white centre: noisy point"
+            )
+        if logarithmic:
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(rows.value, [str(v) for v in rows.value])
+        axes.minorticks_off()
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set(xlabel=x_label, ylabel="speed-up (x, logarithmic)", title=f"{title}, one thread, packing included")
+        axes.legend(fontsize=10.5)
+
+
+def flat(results: Results, folder: Path) -> None:
+    """Speed-up where the law knows no dependence."""
+    with figure(folder, "speedup-flat", 12, 4.2, ncols=len(FLAT), sharey=True) as (drawn, grid):
+        for axes, (axis, (x_label, title, logarithmic)) in zip(grid, FLAT.items(), strict=True):
+            rows = results.sweep(axis)
+            axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
+            axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine's law")
+            if logarithmic:
+                axes.set_xscale("log", base=2)
+            axes.set_xticks(rows.value, [str(v) for v in rows.value])
+            axes.minorticks_off()
+            axes.set(xlabel=x_label, title=title, ylim=(0, None))
+        grid[0].set_ylabel("speed-up (x)")
+        grid[0].legend(fontsize=10)
+        drawn.suptitle("What the law does not depend on")
+
+
+def roofline(results: Results, folder: Path) -> None:
+    """Rates reached, beside the measured peaks of the two loops."""
+    rows, peaks = results.sweep("input_channels"), results.peaks("input_channels")
+    with figure(folder, "roofline", 8.5, 5.2) as (_, axes):
+        for name, label, style, colour in (
+            ("kernel", "ours, bits in", "o-", COLOURS["xnor"]),
+            ("ours", "ours, packing included", "s--", PURPLE),
+            ("torch", "torch float32", "^-", COLOURS["float"]),
+        ):
+            axes.plot(rows.value, rows.macs / rows[f"{name}_seconds"] / 1e9, style, color=colour, label=label)
+        for key, label in (("peak_popcount_gmacs", "popcount loop"), ("peak_float32_gmacs", "float32 FMA loop")):
+            axes.axhline(peaks[key], color=BLACK, linestyle=":")
+            text = f"measured peak of the {label}: {peaks[key]:,.0f}"
+            axes.annotate(text, (rows.value.max(), peaks[key]), (0, 4), textcoords="offset points", ha="right")
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(rows.value, [str(v) for v in rows.value])
+        axes.set(
+            yscale="log",
+            xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
+            ylabel="10⁹ multiply-accumulates a second",
+            title="Rates reached and the machine's limits, one thread",
+        )
+        axes.minorticks_off()
+        axes.set_ylim(top=peaks["peak_popcount_gmacs"] * 2.2)
+        axes.legend(loc="lower right", fontsize=10.5)
+
+
+def time_shares(results: Results, folder: Path) -> None:
+    """Where the time of a layer goes: packing, and kernel with borders and epilogue."""
+    rows = results.sweep("input_channels")
+    with figure(folder, "time-shares", 8.5, 4.6) as (_, axes):
+        x = np.arange(len(rows))
+        axes.bar(
+            x, rows.packing_seconds * 1e6, color=PURPLE, label="packing the float input", hatch="..", edgecolor="white"
+        )
+        axes.bar(
+            x,
+            rows.kernel_seconds * 1e6,
+            bottom=rows.packing_seconds * 1e6,
+            color=COLOURS["xnor"],
+            label="kernel and epilogue",
+        )
+        axes.plot(
+            x, rows.ours_seconds * 1e6, "D", color=BLACK, label="both in one call", linestyle="none", markersize=5
+        )
+        axes.set_xticks(x, [str(v) for v in rows.value])
+        axes.set(
+            xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
+            ylabel="µs",
+            title="Where a binary layer's time goes",
+        )
+        axes.grid(axis="x", visible=False)
+        axes.legend()

@@ -1,0 +1,178 @@
+"""The tables: pandas frames, and what they become in Markdown or on a terminal."""
+
+import pandas as pd
+from sklearn.metrics import precision_recall_fscore_support
+from tabulate import tabulate
+
+from xnornet.report.read import VARIANTS, Results
+from xnornet.report.style import LABELS, TITLES
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A Markdown table; numbers are formatted already."""
+    return tabulate(frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True, stralign="right")
+
+
+def accuracy(results: Results) -> pd.DataFrame:
+    """Accuracy on test and validation images."""
+    rows = []
+    for dataset in results.datasets:
+        both = [results.trained(dataset, variant) for variant in VARIANTS]
+        for variant, metrics in zip(VARIANTS, both, strict=True):
+            cost = both[0]["test_accuracy"] - metrics["test_accuracy"]
+            rows.append(
+                {
+                    "network": TITLES[dataset],
+                    "variant": LABELS[variant],
+                    "test accuracy": f"{metrics['test_accuracy']:.2f} %",
+                    "cost": "" if variant == "float" else f"{cost:.2f} points",
+                    "validation accuracy": f"{metrics['validation_accuracy']:.2f} %",
+                    "epochs": str(metrics["epochs"]),
+                    "images": results.data(dataset)["source"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def training_time(results: Results) -> pd.DataFrame:
+    """Seconds an epoch and in all."""
+    rows = []
+    for dataset in results.datasets:
+        both = [results.times(dataset, variant) for variant in VARIANTS]
+        for variant, times in zip(VARIANTS, both, strict=True):
+            rows.append(
+                {
+                    "network": TITLES[dataset],
+                    "variant": LABELS[variant],
+                    "seconds an epoch": f"{times['seconds_per_epoch']:.1f}",
+                    "to float": f"{times['seconds_per_epoch'] / both[0]['seconds_per_epoch']:.2f}x",
+                    "images a second": f"{times['images_per_second']:,.0f}",
+                    "in all": f"{times['total_seconds']:,.0f} s",
+                    "on": f"{times['device']}, {times['threads']} threads",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def memory(results: Results) -> pd.DataFrame:
+    """Bytes on disk."""
+    rows = []
+    for dataset in results.datasets:
+        memory = results.memory(dataset)
+        rows.append(
+            {
+                "network": TITLES[dataset],
+                "float32 file": f"{memory['float_bytes'] / 1000:,.1f} kB",
+                "packed file": f"{memory['packed_bytes'] / 1000:,.1f} kB",
+                "ratio": f"{memory['ratio']:.1f}x",
+                "binary parameters": f"{memory['binary_share']:.1f} %",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def inference(results: Results) -> pd.DataFrame:
+    """Milliseconds an image by batch size and threads: the float twin in torch, and the packed network."""
+    rows = []
+    for dataset in results.datasets:
+        for batch, by_threads in results.inference(dataset).items():
+            for threads, times in by_threads.items():
+                best = min(value for key, value in times.items() if key.startswith("torch_float32"))
+                rows.append(
+                    {
+                        "network": TITLES[dataset],
+                        "batch": batch.removeprefix("batch"),
+                        "threads": threads.removeprefix("threads"),
+                        "float, torch": f"{best:.4g} ms",
+                        "XNOR, packed": f"{times['packed_ms']:.4g} ms",
+                        "speed-up": f"{times['speedup']:.1f}x",
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def agreement(results: Results) -> pd.DataFrame:
+    """How far packed network and torch agree on the test images."""
+    rows = []
+    for dataset in results.datasets:
+        packed = results.packed(dataset)
+        rows.append(
+            {
+                "network": TITLES[dataset],
+                "test images": f"{packed['images']:,}",
+                "same answer": f"{packed['same_answers']:.2f} %",
+                "largest difference of a logit": f"{packed['max_logit_difference']:.1e}",
+                "test accuracy, packed": f"{packed['test_accuracy']:.2f} %",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def per_class(results: Results, dataset: str) -> pd.DataFrame:
+    """Recall (accuracy within the class) and precision of each class, in percent."""
+    columns: dict[str, list[str]] = {}
+    for variant in VARIANTS:
+        answers = results.csv(f"plots/predictions/{dataset}-{variant}.csv", ["actual", "predicted"]).astype(str)
+        classes = sorted(answers.actual.unique())
+        precision, recall, _, _ = precision_recall_fscore_support(
+            answers.actual, answers.predicted, labels=classes, zero_division=0.0
+        )
+        columns.setdefault("class", classes)
+        columns[f"{LABELS[variant]}: accuracy"] = [f"{100 * value:.1f} %" for value in recall]
+        columns[f"{LABELS[variant]}: precision"] = [f"{100 * value:.1f} %" for value in precision]
+    return pd.DataFrame(columns)
+
+
+def settings(results: Results) -> pd.DataFrame:
+    """The parameters of every training, a row a parameter, a column a network."""
+    columns = {}
+    for dataset in results.datasets:
+        for variant in VARIANTS:
+            columns[f"{dataset} {LABELS[variant]}"] = _flat(results.settings(dataset, variant))
+    frame = pd.DataFrame(columns).fillna("")
+    return frame.rename_axis("parameter").reset_index()
+
+
+def sweep(results: Results, axis: str) -> pd.DataFrame:
+    """The points of one sweep, in microseconds."""
+    rows = results.sweep(axis)
+    return pd.DataFrame(
+        {
+            axis.replace("_", " "): [f"{row.value}{' *' if row.noisy else ''}" for row in rows.itertuples()],
+            "packing": [f"{1e6 * value:,.1f} µs" for value in rows.packing_seconds],
+            "kernel": [f"{1e6 * value:,.1f} µs" for value in rows.kernel_seconds],
+            "end to end": [f"{1e6 * value:,.1f} µs" for value in rows.ours_seconds],
+            "torch float32": [f"{1e6 * value:,.1f} µs" for value in rows.torch_seconds],
+            "speed-up": [f"{value:.1f}x" for value in rows.speedup_torch],
+            "over a plain loop": [f"{value:.1f}x" for value in rows.speedup_loop],
+            "machine's law": [f"{value:.1f}x" for value in rows.law_machine],
+            "paper's law": [f"{value:.1f}x" for value in rows.law_paper],
+        }
+    )
+
+
+def summary(results: Results) -> pd.DataFrame:
+    """One line a data set: what binarization costs and gives."""
+    rows = []
+    for dataset in results.datasets:
+        accuracies = [results.trained(dataset, variant)["test_accuracy"] for variant in VARIANTS]
+        times = next(iter(next(iter(results.inference(dataset).values())).values()))
+        rows.append(
+            {
+                "network": TITLES[dataset],
+                "float": f"{accuracies[0]:.2f} %",
+                "XNOR": f"{accuracies[1]:.2f} %",
+                "file": f"{results.memory(dataset)['ratio']:.1f}x smaller",
+                "inference": f"{times['speedup']:.1f}x faster",
+                "training": f"{results.times(dataset, 'xnor')['seconds_per_epoch']:.1f} s an epoch "
+                f"(float {results.times(dataset, 'float')['seconds_per_epoch']:.1f})",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+    return flat
