@@ -54,7 +54,7 @@ def render(results: Results) -> str:
     jpeg = [TITLES[d] for d in results.datasets if results.data(d)["encoding"] == "jpeg"]
     return environment.get_template("REPORT.md.j2").render(
         notes=[
-            f"{name}: trained and tested on a copy of the images that went through JPEG, which is lossy; accuracies are "
+            f"{name}: trained and tested on a copy of the images that went through lossy JPEG; accuracies are "
             "not comparable with those on the original archive."
             for name in jpeg
         ],

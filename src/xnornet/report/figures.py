@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -170,5 +171,5 @@ def _caption(axes: Axes, actual: str, by_float: str, by_xnor: str) -> None:
     for variant, answer, place in (("float", by_float, -0.02), ("xnor", by_xnor, -0.17)):
         mark = "✓" if answer == actual else "✗"
         weight = "normal" if answer == actual else "bold"
-        style = {"ha": "center", "va": "top", "fontsize": 10, "color": COLOURS[variant], "weight": weight}
+        style: Any = {"ha": "center", "va": "top", "fontsize": 10, "color": COLOURS[variant], "weight": weight}
         axes.text(0.5, place, f"{LABELS[variant]}: {answer} {mark}", transform=axes.transAxes, **style)
