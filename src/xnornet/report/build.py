@@ -1,5 +1,6 @@
 """Puts the report together: figures, REPORT.md and the one-line-a-network summary."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def render(results: Results) -> str:
         autoescape=False,
     )
     jpeg = [TITLES[d] for d in results.datasets if results.data(d)["encoding"] == "jpeg"]
-    return environment.get_template("REPORT.md.j2").render(
+    text = environment.get_template("REPORT.md.j2").render(
         notes=[
             f"{name}: trained and tested on a copy of the images that went through lossy JPEG; accuracies are "
             "not comparable with those on the original archive."
@@ -72,6 +73,7 @@ def render(results: Results) -> str:
         settings=tables.markdown(tables.settings(results)),
         machine=_machine(results.machine()),
     )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _machine(machine: dict[str, Any]) -> str:

@@ -1,0 +1,115 @@
+"""A small set of made-up results, so that a test can change one number and see what the report makes of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from xnornet.report import Results
+
+CLASSES = list("0123456789")
+AXES = ("input_channels", "output_channels", "filter_size", "image_size", "batch", "threads")
+
+
+def dump(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def dump_csv(path: Path, frame: pd.DataFrame) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False)
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Results of one data set, mnist."""
+    _networks(tmp_path)
+    for axis in AXES:
+        values = {"threads": [1, 2], "batch": [1, 4]}.get(axis, [1, 3, 64, 256] if axis == "input_channels" else [3, 5])
+        _sweep(tmp_path, axis, values)
+    libraries = {"torch": "2.14.1", "openvino": None}
+    cpu = {"name": "A CPU", "family": 1, "model": 2, "vector_flags": ["avx2"]}
+    machine = {"cpu": cpu, "usable_cores": 2, "memory_gib": 8, "os": "Linux", "python": "3.11", "libraries": libraries}
+    dump(tmp_path / "metrics/machine.json", machine)
+    return Results(tmp_path, ["mnist"])
+
+
+def _networks(root: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = {"source": "MNIST", "encoding": "original", "train_images": 60000, "test_images": 200}
+    dump(root / "metrics/data/mnist.json", {"mnist": {"data": data}})
+    labels = np.arange(200) % 10
+    for variant, accuracy in (("float", 99.4), ("xnor", 99.1)):
+        name = f"mnist-{variant}"
+        trained = {
+            "test_accuracy": accuracy,
+            "validation_accuracy": 99.0,
+            "train_accuracy": accuracy + 0.1,
+            "epochs": 2,
+        }
+        dump(root / f"metrics/train/{name}.json", {"mnist": {variant: trained}})
+        time = {
+            "seconds_per_epoch": 10.0,
+            "images_per_second": 5500.0,
+            "total_seconds": 21.0,
+            "device": "A CPU",
+            "threads": 2,
+        }
+        dump(root / f"metrics/time/{name}.json", {"mnist": {variant: time}})
+        dump(root / f"metrics/settings/{name}.json", {"optimization": {"epochs": 2, "learning_rate": 0.1}})
+        curve = {"epoch": [1, 2], "train_loss": [0.5, 0.1], "validation_accuracy": [98.0, 99.0]}
+        dump_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(curve))
+        predicted = np.where(rng.random(200) < 0.9, labels, (labels + 1) % 10)
+        dump_csv(root / f"plots/predictions/{name}.csv", pd.DataFrame({"actual": labels, "predicted": predicted}))
+        edges = np.linspace(-1, 1, 6)
+        bins = {"layer": "conv2", "left": edges[:-1], "right": edges[1:], "count": [1, 4, 9, 4, 1], "alpha": 0.3}
+        dump_csv(root / f"plots/weights/{name}.csv", pd.DataFrame(bins))
+    packed = {"images": 200, "same_answers": 100.0, "max_logit_difference": 1e-6, "test_accuracy": 99.1}
+    dump(root / "metrics/packed/mnist.json", {"mnist": {"packed": packed}})
+    memory = {"float_bytes": 4000, "packed_bytes": 200, "ratio": 20.0, "binary_share": 98.5}
+    dump(root / "metrics/memory/mnist.json", {"mnist": {"memory": memory}})
+    layers = {"layer": ["conv1", "conv2"], "float_bytes": [120, 3880], "packed_bytes": [120, 80]}
+    dump_csv(root / "plots/memory/mnist.csv", pd.DataFrame(layers))
+    inference = {"batch1": {"threads1": {"packed_ms": 0.02, "torch_float32_ms": 0.6, "speedup": 30.0}}}
+    dump(root / "metrics/inference/mnist.json", {"mnist": {"inference": inference}})
+    rows = {"contestant": ["packed", "torch float32", "peer"], "milliseconds_per_image": [0.02, 0.6, None]}
+    rows |= {"batch": 1, "threads": 1, "iqr": 0.001, "noisy": False, "times_packed": [1.0, 30.0, None]}
+    dump_csv(root / "plots/inference/mnist.csv", pd.DataFrame(rows))
+    sheet = root / "plots/samples/mnist.png"
+    sheet.parent.mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (280, 280), np.uint8)).save(sheet)
+
+
+def _sweep(root: Path, axis: str, values: list[int]) -> None:
+    value = np.array(values)
+    seconds = 1e-5 * value if axis == "input_channels" else np.full(len(value), 1e-4)
+    speedup = 5 + 0.05 * value if axis == "input_channels" else np.full(len(value), 17.0)
+    frame = {
+        "value": value, "ours_seconds": seconds, "packing_seconds": seconds / 10, "kernel_seconds": seconds,
+        "torch_seconds": speedup * seconds, "float32_loop_seconds": 2 * speedup * seconds, "speedup_torch": speedup,
+        "speedup_loop": 2 * speedup, "law_paper": 62.0, "law_machine": 21.0, "macs": 115_605_504, "noisy": False,
+    }  # fmt: skip
+    dump_csv(root / f"plots/sweeps/{axis}.csv", pd.DataFrame(frame))
+    peaks = {"peak_popcount_gmacs": 1260.0, "peak_float32_gmacs": 60.0, "noisy_points": 0, "speedup": {}}
+    dump(root / f"metrics/sweeps/{axis}.json", {"sweep": {axis: peaks}})
+
+
+@pytest.fixture
+def change(results: Results) -> Callable[..., None]:
+    """Set one value of a JSON file: change("metrics/train/mnist-xnor.json", "mnist", "xnor", test_accuracy=99.5)."""
+
+    def apply(path: str, *keys: str, **values: Any) -> None:
+        content = json.loads((results.root / path).read_text())
+        block = content
+        for key in keys:
+            block = block[key]
+        block |= values
+        (results.root / path).write_text(json.dumps(content))
+
+    return apply

@@ -1,0 +1,108 @@
+"""The report: complete, the same every time, true to the metrics, and loud where they are missing."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from xnornet.report import ReportError, Results, build
+from xnornet.report.build import render
+
+
+def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, tmp_path: Path) -> None:
+    build(results, tmp_path / "out")
+    text = (tmp_path / "out/REPORT.md").read_text()
+    shown = re.findall(r"!\[.*\]\((.*)\)", text)
+    drawn = {f"plots/figures/{path.name}" for path in (tmp_path / "out/plots/figures").glob("*.svg")}
+    assert set(shown) == drawn and len(shown) == len(drawn)
+    assert [int(n) for n in re.findall(r"\*Figure (\d+)\.", text)] == list(range(1, len(shown) + 1))
+    for svg in drawn:
+        with Image.open(tmp_path / "out" / svg.replace(".svg", ".png")) as picture:
+            assert len(picture.convert("L").getcolors()) > 10, "an empty picture"
+
+
+def test_the_same_results_give_the_same_bytes(results: Results, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        build(results, tmp_path / name)
+    files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(files) > 20
+    for file in files:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_tables_hold_the_numbers(results: Results) -> None:
+    text = render(results)
+    for number in ("99.40 %", "99.10 %", "0.30 points", "20.0x", "98.5 %", "0.02 ms", "30.0x", "1.0e-06"):
+        assert number in text, number
+
+
+def test_a_claim_goes_when_the_metrics_stop_supporting_it(results: Results, change: Callable[..., None]) -> None:
+    before = render(results)
+    assert "binarization costs 0.30 points" in before and "Training is not faster" in before
+    change("metrics/train/mnist-xnor.json", "mnist", "xnor", test_accuracy=99.6)
+    change("metrics/time/mnist-xnor.json", "mnist", "xnor", seconds_per_epoch=5.0)
+    after = render(results)
+    assert "binarization costs nothing: 99.60 %, float 99.40 %" in after
+    assert "points of test accuracy" not in after and "Training is not faster" not in after
+
+
+def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
+    path = results.root / "plots/sweeps/image_size.csv"
+    assert "As the law has it, the image size hardly matters" in render(results)
+    rows = pd.read_csv(path)
+    rows.loc[0, "speedup_torch"] *= 3
+    rows.to_csv(path, index=False)
+    assert "The law has no image size in it, the measurement has: 17.0x to 51.0x" in render(results)
+
+
+def test_networks_on_jpeg_copies_say_so(results: Results, change: Callable[..., None]) -> None:
+    assert "JPEG" not in render(results)
+    change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg", source="MNIST, JPEG copy")
+    assert "trained and tested on a copy of the images that went through lossy JPEG" in render(results)
+
+
+def all_inputs() -> list[str]:
+    names = ["metrics/machine.json"]
+    names += [f"metrics/{kind}/mnist.json" for kind in ("data", "packed", "memory", "inference")]
+    names += [f"metrics/{kind}/mnist-{v}.json" for kind in ("train", "time", "settings") for v in ("float", "xnor")]
+    names += [f"plots/{kind}/mnist-{v}.csv" for kind in ("curves", "predictions") for v in ("float", "xnor")]
+    return [*names, "plots/weights/mnist-xnor.csv", "plots/memory/mnist.csv", "plots/inference/mnist.csv",
+            "plots/sweeps/input_channels.csv", "metrics/sweeps/input_channels.json"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", all_inputs())
+def test_a_missing_file_is_named(path: str, results: Results, tmp_path: Path) -> None:
+    (results.root / path).unlink()
+    with pytest.raises(ReportError, match=re.escape(f"{path} is missing: make it with `dvc repro`")):
+        build(results, tmp_path / "out")
+
+
+def test_wrong_values_are_named_with_file_and_key(results: Results, change: Callable[..., None]) -> None:
+    change("metrics/train/mnist-xnor.json", "mnist", "xnor", test_accuracy=float("nan"))
+    with pytest.raises(ReportError, match=r"metrics/train/mnist-xnor\.json: mnist\.xnor\.test_accuracy is nan"):
+        render(results)
+    (results.root / "metrics/train/mnist-xnor.json").write_text('{"mnist": {}}')
+    with pytest.raises(ReportError, match=r"mnist-xnor\.json has no mnist\.xnor"):
+        render(results)
+    (results.root / "metrics/train/mnist-xnor.json").write_text("{")
+    with pytest.raises(ReportError, match="is not JSON"):
+        render(results)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("epoch,train_loss\n1,0.5\n", "has no column validation_accuracy"),
+        ("epoch,train_loss,validation_accuracy\n1,,99\n", "column train_loss has an empty or infinite cell"),
+        ("epoch,train_loss,validation_accuracy\n1,inf,99\n", "column train_loss has an empty or infinite cell"),
+        ("epoch,train_loss,validation_accuracy\n", "has no rows"),
+        ("", "is not a table"),
+    ],
+)
+def test_wrong_tables_are_named(content: str, message: str, results: Results, tmp_path: Path) -> None:
+    (results.root / "plots/curves/mnist-xnor.csv").write_text(content)
+    with pytest.raises(ReportError, match=rf"plots/curves/mnist-xnor\.csv.*{message}"):
+        build(results, tmp_path / "out")

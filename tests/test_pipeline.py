@@ -1,0 +1,164 @@
+"""The pipeline as a user runs it: real DVC in a copy of the repository, on digits and shapes cut to seconds."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from demo import choose_datasets, copy_repository  # noqa: E402 (a script, not a module of the package)
+
+Dvc = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git and DVC repository of the code as it is, without results; its path has a space and an umlaut in it."""
+    folder = tmp_path_factory.mktemp("a repository für tests")
+    copy_repository(folder)
+    (folder / ".dvc/config.local").write_text("[core]\n    no_scm = false\n")
+    choose_datasets(folder / "params.yaml", ["digits", "shapes"])
+    shorten(folder / "params.yaml")
+    for command in (["init", "--quiet"], ["add", "-A"], ["commit", "--quiet", "-m", "start"]):
+        git(folder, *command)
+    return folder
+
+
+def shorten(params: Path) -> None:
+    values = yaml.safe_load(params.read_text())
+    values["runtime"]["threads"] = 1
+    values["shapes"]["data"] |= {"train": 300, "test": 100, "validation": 50}
+    values["shapes"]["model"]["width"] = 4
+    for dataset in ("digits", "shapes"):
+        for variant in ("float", "xnor"):
+            values[dataset][variant] |= {"epochs": 1, "warmup_epochs": 0.5}
+    values["bench"] |= {"repeats": 5, "seconds_per_point": 0.1, "peers": False, "batches": [1, 8], "threads": [1]}
+    few = {"input_channels": [3, 64], "output_channels": [10], "filter_size": [1, 3], "image_size": [7], "batch": [1]}
+    values["sweep"] |= {**few, "threads": [1], "seconds_per_point": 0.05}
+    params.write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+def git(folder: Path, *arguments: str) -> None:
+    names = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    subprocess.run(["git", *names, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def run(folder: Path, *command: str, status: int = 0) -> str:
+    """Run a command in the copy, with the copy's own code; its output, standard error included."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src"), "PYTHONHASHSEED": "0"}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert done.returncode == status, done.stdout
+    return done.stdout
+
+
+def stages_run(output: str) -> set[str]:
+    return set(re.findall(r"Running stage '([^']+)'", output))
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    values = yaml.safe_load((folder / "params.yaml").read_text())
+    change(values)
+    (folder / "params.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def built(clone: Path) -> Path:
+    """The copy after `dvc repro`, results committed."""
+    stages = stages_run(run(clone, "dvc", "repro"))
+    assert {
+        "prepare@digits",
+        "train@shapes-xnor",
+        "export@digits",
+        "bench@shapes",
+        "sweep@filter_size",
+        "report",
+    } < stages
+    git(clone, "add", "-A")
+    git(clone, "commit", "--quiet", "-m", "results")
+    return clone
+
+
+def test_repro_makes_the_report_and_its_figures(built: Path) -> None:
+    report = (built / "REPORT.md").read_text()
+    assert "digits, LeNet-5" in report and "shapes, ResNet-18" in report
+    for figure in re.findall(r"\]\((plots/figures/[^)]+)\)", report):
+        assert (built / figure).stat().st_size > 1000
+
+
+def test_the_packed_networks_agree_with_torch(built: Path) -> None:
+    for dataset in ("digits", "shapes"):
+        packed = json.loads((built / f"metrics/packed/{dataset}.json").read_text())[dataset]["packed"]
+        trained = json.loads((built / f"metrics/train/{dataset}-xnor.json").read_text())[dataset]["xnor"]
+        assert packed["same_answers"] == 100 and packed["test_accuracy"] == trained["test_accuracy"]
+
+
+def test_a_second_repro_runs_nothing(built: Path) -> None:
+    # `machine` looks at the machine each time, so that timings run again on another one.
+    assert stages_run(run(built, "dvc", "repro")) == {"machine"}
+
+
+def test_metrics_and_parameters_read_well(built: Path) -> None:
+    shown = run(built, "dvc", "metrics", "show", "--md")
+    assert "digits.xnor.test_accuracy" in shown and "shapes.memory.ratio" in shown
+    assert "train" in run(built, "dvc", "dag")
+    assert "digits" in run(built, "dvc", "plots", "show", "--json")
+
+
+def test_a_changed_xnor_parameter_runs_the_xnor_branch_only(built: Path) -> None:
+    edit(built, lambda values: values["digits"]["xnor"].update(learning_rate=0.002))
+    assert "digits.xnor.learning_rate" in run(built, "dvc", "params", "diff")
+    ran = stages_run(run(built, "dvc", "repro"))
+    assert {"train@digits-xnor", "export@digits", "bench@digits", "report"} <= ran
+    assert ran <= {"machine", "train@digits-xnor", "export@digits", "bench@digits", "report"}
+    assert "digits.xnor.test_accuracy" in run(built, "dvc", "metrics", "diff", "HEAD")
+
+
+def test_deleted_results_come_back(built: Path) -> None:
+    for name in ("metrics", "plots"):
+        shutil.rmtree(built / name)
+    (built / "REPORT.md").unlink()
+    run(built, "dvc", "repro")
+    test_repro_makes_the_report_and_its_figures(built)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["stages/train.py", "imagenet", "xnor"], "error: unknown data set 'imagenet': choose from mnist, cifar10"),
+        (["stages/train.py", "digits", "ternary"], "error: unknown variant 'ternary': choose from float, xnor"),
+        (["stages/sweep.py", "stride"], "error: unknown sweep 'stride': choose from input_channels"),
+    ],
+)
+def test_wrong_arguments_end_in_one_line(command: list[str], message: str, built: Path) -> None:
+    output = run(built, sys.executable, *command, status=1)
+    assert output.startswith(message) and output.count("\n") == 1
+
+
+def test_a_wrong_parameter_ends_in_one_line_and_harms_nothing(built: Path) -> None:
+    before = (built / "params.yaml").read_bytes()
+    model = (built / "models/digits-xnor.safetensors").read_bytes()
+    edit(built, lambda values: values["digits"]["xnor"].update(epochs=0))
+    output = run(built, sys.executable, "stages/train.py", "digits", "xnor", status=1)
+    assert output == "error: params.yaml: digits.xnor.epochs: Input should be greater than 0 (it is 0)\n"
+    assert (built / "models/digits-xnor.safetensors").read_bytes() == model
+    (built / "params.yaml").write_bytes(before)
+
+
+def test_an_experiment_with_changed_parameters(built: Path) -> None:
+    git(built, "add", "-A")
+    git(built, "commit", "--quiet", "-m", "before the experiment")
+    run(built, "dvc", "exp", "run", "-S", "digits.xnor.gradient=paper", "--name", "paper")
+    shown = run(built, "dvc", "exp", "show", "--only-changed", "--md", "--drop", ".*ms|.*bytes|sweep.*|.*seconds.*")
+    assert "paper" in shown and "digits.xnor.gradient" in shown
