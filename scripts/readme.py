@@ -1,6 +1,6 @@
 """Put REPORT.md's first table, and with a second argument a layer table, into README.md.
 
-Usage: python scripts/readme.py [LAYERS.md], where LAYERS.md is the output of `python -m xnornet.bench.layer --markdown`.
+Usage: python scripts/readme.py [LAYERS.md], LAYERS.md being what `python -m xnornet.bench.layer --markdown` printed.
 """
 
 import re
@@ -20,7 +20,8 @@ def replace(text: str, block: str, content: str) -> str:
 
 def main() -> None:
     readme = ROOT / "README.md"
-    text = replace(readme.read_text("utf-8"), "summary", "\n".join(first_table((ROOT / "REPORT.md").read_text("utf-8"))))
+    report = (ROOT / "REPORT.md").read_text("utf-8")
+    text = replace(readme.read_text("utf-8"), "summary", "\n".join(first_table(report)))
     if len(sys.argv) > 1:
         text = replace(text, "layers", Path(sys.argv[1]).read_text("utf-8"))
     readme.write_text(text, "utf-8")

@@ -1,8 +1,8 @@
 """Whole networks: the packed XNOR network against its float twin in torch, ONNX Runtime and OpenVINO.
 
 Every contestant takes the same images and normalises them itself. The torch twin is the headline: eager, float32, in
-the faster of its two memory formats. torch int8 is left out: its quantizer has moved to another package (torchao), and
-ONNX Runtime's int8 stands for that number format.
+the faster of its two memory formats. torch int8 is left out: its quantizers for whole networks are deprecated in torch
+itself, and ONNX Runtime's int8 stands for that number format.
 """
 
 import copy
