@@ -1,5 +1,6 @@
 """params.yaml: every wrong key or value is named, with its place."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ PARAMS = Path(__file__).parents[1] / "params.yaml"
 
 
 def with_change(tmp_path: Path, old: str, new: str) -> Path:
-    text = PARAMS.read_text()
-    assert old in text
+    """A copy of params.yaml in which the first match of the pattern `old` is replaced: recipes may change."""
+    text, changed = re.subn(old, new, PARAMS.read_text(), count=1)
+    assert changed
     path = tmp_path / "params.yaml"
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text)
     return path
 
 
@@ -25,21 +27,25 @@ def test_the_committed_file_is_valid() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("epochs: 30", "epochs: 0", r"mnist\.float\.epochs: .*greater than 0 \(it is 0\)"),
-        ("epochs: 30", "epochs: 2.5", r"mnist\.float\.epochs: .*integer.*2\.5"),
-        ("epochs: 30", "epochs: '3'", r"mnist\.float\.epochs: .*integer.*'3'"),
+        (r"epochs: \d+", "epochs: 0", r"mnist\.float\.epochs: .*greater than 0 \(it is 0\)"),
+        (r"epochs: \d+", "epochs: 2.5", r"mnist\.float\.epochs: .*integer.*2\.5"),
+        (r"epochs: \d+", "epochs: '3'", r"mnist\.float\.epochs: .*integer.*'3'"),
         (
             "learning_rate: 0.05",
             "learning_rate: -0.1",
             r"mnist\.float\.learning_rate: .*greater than 0 \(it is -0\.1\)",
         ),
-        ("learning_rate: 0.05", "learning_rate: .nan", r"mnist\.float\.learning_rate"),
-        ("learning_rate: 0.05", "learning_rat: 0.05", r"mnist\.float\.learning_rat: unknown parameter"),
+        (r"learning_rate: 0\.05", "learning_rate: .nan", r"mnist\.float\.learning_rate"),
+        (r"learning_rate: 0\.05", "learning_rat: 0.05", r"mnist\.float\.learning_rat: unknown parameter"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper' or 'detached'"),
         ("name: lenet5", "name: alexnet", r"mnist\.model: .*'lenet5', 'resnet18'"),
         ("name: lenet5", "name: lenet5\n    width: 3", r"mnist\.model\.width: unknown parameter"),
         ("  - mnist", "  - imagenet", r"datasets\.0: .*'mnist'.*imagenet"),
-        ("warmup_epochs: 2.0", "warmup_epochs: 30", r"mnist\.float: warmup_epochs 30.* must be less than epochs 30"),
+        (
+            r"warmup_epochs: 2\.0",
+            "warmup_epochs: 300",
+            r"mnist\.float: warmup_epochs 300.* must be less than epochs \d+",
+        ),
         ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
         ("  seed: 0", "  seed: 0\n  seed: 1", r"duplicate key 'seed'"),
@@ -53,11 +59,11 @@ def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, message: str
 
 def test_a_missing_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=r"mnist\.float\.optimizer: missing"):
-        load(with_change(tmp_path, "    optimizer: sgd        # sgd (Nesterov) | adam | adamw\n", ""))
+        load(with_change(tmp_path, r"    optimizer: sgd .*\n", ""))
 
 
 def test_exponents_are_numbers_as_in_dvc(tmp_path: Path) -> None:
-    assert load(with_change(tmp_path, "learning_rate: 0.05", "learning_rate: 5e-2")).mnist.float.learning_rate == 0.05
+    assert load(with_change(tmp_path, r"learning_rate: 0\.05", "learning_rate: 5e-2")).mnist.float.learning_rate == 0.05
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
