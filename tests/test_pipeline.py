@@ -23,8 +23,9 @@ Dvc = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git and DVC repository of the code as it is, without results; its path has a space and an umlaut in it."""
-    folder = tmp_path_factory.mktemp("a repository für tests")
+    """A git and DVC repository of the code as it is, without results; its path has spaces in it (no other letters than ASCII:
+    DVC's queue cannot write those into its configuration)."""
+    folder = tmp_path_factory.mktemp("a repository in a path with spaces")
     copy_repository(folder)
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = false\n")
     choose_datasets(folder / "params.yaml", ["digits", "shapes"])
