@@ -23,8 +23,10 @@ Dvc = Callable[..., str]
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git and DVC repository of the code as it is, without results; its path has spaces in it (no other letters than ASCII:
-    DVC's queue cannot write those into its configuration)."""
+    """A git and DVC repository of the code as it is, without results; its path has spaces in it.
+
+    No letters beyond ASCII, though: DVC's queue cannot write those into its configuration.
+    """
     folder = tmp_path_factory.mktemp("a repository in a path with spaces")
     copy_repository(folder)
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = false\n")
