@@ -19,7 +19,8 @@ ALLOWED = {
     "data": {"files", "params"},
     "nn": {"files", "params", "data"},
     "export": {"engine", "nn"},
-    "bench": {"files", "engine", "nn"},
+    "study": {"files", "params", "data", "nn"},
+    "bench": {"files", "params", "data", "engine", "nn"},
     "report": {"files"},
 }
 # The engine is for people who have no torch.

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 Dataset = Literal["mnist", "cifar10", "digits", "shapes"]
 Variant = Literal["float", "xnor"]
 Axis = Literal["input_channels", "output_channels", "filter_size", "image_size", "batch", "threads"]
-Gradient = Literal["corrected", "paper", "detached"]
+Gradient = Literal["corrected", "paper", "detached", "reference"]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 UnitFloat = Annotated[float, Field(ge=0, lt=1)]
@@ -107,18 +107,45 @@ class Xnor(Optimization):
     clamp: bool
 
 
+class Short(Section):
+    """The short trainings of a study: their length, and the size of the network and its images."""
+
+    epochs: PositiveInt
+    warmup_epochs: NonNegativeFloat
+    image_size: PositiveInt
+    width: PositiveInt | None = None
+
+
 class DatasetParams(Section):
-    """Everything about one data set and the two networks trained on it."""
+    """Everything about one data set, the two networks trained on it, and the study's short trainings."""
 
     data: Data
     model: Annotated[LeNet5 | ResNet18, Field(discriminator="name")]
     training: Training
     float: Optimization
     xnor: Xnor
+    study: Short
 
     def variant(self, name: Variant) -> Optimization:
         """The optimization of one variant (an `Xnor` for "xnor")."""
         return self.xnor if name == "xnor" else self.float
+
+
+class Arm(Section):
+    """What one arm of the study changes in the block `xnor`."""
+
+    gradient: Gradient | None = None
+    input_scaling: bool | None = None
+    centre: bool | None = None
+    clamp: bool | None = None
+    weight_decay: NonNegativeFloat | None = None
+
+
+class Study(Section):
+    """Many short trainings of XNOR networks: `seeds` of each arm; the others are compared with the first."""
+
+    seeds: Annotated[int, Field(ge=2)]
+    arms: Annotated[dict[str, Arm], Field(min_length=2)]
 
 
 class Bench(Section):
@@ -157,6 +184,7 @@ class Params(Section):
     cifar10: DatasetParams
     digits: DatasetParams
     shapes: DatasetParams
+    study: Study
     bench: Bench
     sweep: Sweep
 

@@ -83,10 +83,19 @@ def _detached_grad_weight(weight: Tensor, grad: Tensor) -> Tensor:
     return ste_backward(alpha(weight) * grad, weight)
 
 
+def _reference_grad_weight(weight: Tensor, grad: Tensor) -> Tensor:
+    """The corrected gradient times (1 - 1/c) n, as the reference implementations have it, c the input channels.
+
+    The factor is spurious: under Adam it only weakens weight decay and epsilon.
+    """
+    return update_binary_grad_weight(weight, grad) * ((1 - 1 / weight.shape[1]) * weight[0].numel())
+
+
 _GRADIENTS = {
     "corrected": update_binary_grad_weight,
     "paper": _paper_grad_weight,
     "detached": _detached_grad_weight,
+    "reference": _reference_grad_weight,
 }
 
 
@@ -108,7 +117,8 @@ def scaled_sign(weight: Tensor, gradient: Gradient = "corrected") -> Tensor:
     """W~ = alpha sign(W), the binary weights times their scale (Rastegari et al. 2016, eq. 5 and 6).
 
     weight: (O, ...) latent weights. Returns the same shape and dtype. gradient: `corrected` (see
-    `update_binary_grad_weight`), `paper` (as printed there) or `detached` (alpha a constant); else ValueError.
+    `update_binary_grad_weight`), `paper` (as printed there), `detached` (alpha a constant) or `reference` (corrected,
+    times (1 - 1/c) n); else ValueError.
     """
     if gradient not in _GRADIENTS:
         raise ValueError(f"unknown gradient {gradient!r}: choose from {', '.join(_GRADIENTS)}")

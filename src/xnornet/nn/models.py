@@ -15,7 +15,7 @@ class LeNet5(nn.Module):
     Images (N, C, 28, 28), uint8 or float 0 to 1 -> logits (N, num_classes). 431,260 parameters for MNIST.
     """
 
-    image_size = 28
+    image_size = smallest_image = 28
 
     def __init__(self, *, in_channels: int, num_classes: int, **xnor: Any) -> None:
         super().__init__()
@@ -72,6 +72,7 @@ class ResNet18(nn.Module):
     """
 
     image_size = 32
+    smallest_image = 8  # one pixel is left in the last stage
 
     def __init__(
         self,

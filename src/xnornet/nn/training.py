@@ -19,7 +19,7 @@ from xnornet.nn.binarize import centre_, clamp_
 from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.evaluate import predict
 from xnornet.nn.layers import binary_layers
-from xnornet.nn.models import build_model
+from xnornet.nn.models import LeNet5, ResNet18, build_model
 from xnornet.params import DatasetParams, Optimization, ParamsError, Runtime, Training, Variant, Xnor
 
 
@@ -60,7 +60,7 @@ def fit(
         )
     torch.manual_seed(runtime.seed)
     run = Run(make_network(data, params, variant, train).to(device))
-    loop = _Loop(run, params.training, params.variant(variant), len(train))
+    loop = Loop(run, params.training, params.variant(variant), len(train))
     if checkpoints and (state := checkpoints.load(device)):
         loop.restore(state)
         print(f"{title}: going on after epoch {len(run.curve)}", file=sys.stderr)
@@ -98,12 +98,14 @@ def architecture(data: Prepared, params: DatasetParams, variant: Variant) -> dic
     return options | {"in_channels": data.train.images.shape[3], "num_classes": len(data.classes)}
 
 
-def make_network(data: Prepared, params: DatasetParams, variant: Variant, train: Images) -> nn.Module:
+def make_network(data: Prepared, params: DatasetParams, variant: Variant, train: Images) -> LeNet5 | ResNet18:
     """The untrained network that `params` describe, with the training images' mean and deviation built in."""
     model = build_model(**architecture(data, params, variant))
     height, width = train.images.shape[1:3]
-    if (height, width) != (model.image_size, model.image_size):
-        raise DataError(f"{params.model.name} takes {model.image_size}x{model.image_size} images, not {height}x{width}")
+    smallest, largest = model.smallest_image, model.image_size
+    if height != width or not smallest <= height <= largest:
+        wanted = f"{smallest}x{smallest} to {largest}x{largest}" if smallest < largest else f"{largest}x{largest}"
+        raise DataError(f"{params.model.name} takes {wanted} images, not {height}x{width}")
     model.normalize.mean.copy_(torch.from_numpy(train.images.mean(axis=(0, 1, 2)) / 255))
     model.normalize.std.copy_(torch.from_numpy(train.images.std(axis=(0, 1, 2)) / 255))
     return model
@@ -146,7 +148,7 @@ def learning_rate_factor(step: int, *, steps: int, warmup: int, schedule: str) -
     return {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[schedule]
 
 
-class _Loop:
+class Loop:
     """What one training keeps from step to step."""
 
     def __init__(self, run: Run, training: Training, optimization: Optimization, images: int) -> None:
@@ -185,7 +187,7 @@ class _Loop:
         checked = time.perf_counter()
         for step in range(self.steps):
             chosen = order[step * size : (step + 1) * size]
-            logits, loss = self._step(augment(images[chosen], self.training.augment, generator), labels[chosen])
+            logits, loss = self.step(augment(images[chosen], self.training.augment, generator), labels[chosen])
             losses[step] = loss
             correct += (logits.argmax(1) == labels[chosen]).sum()
             # Reading a loss makes an accelerator wait: not in every step.
@@ -202,7 +204,8 @@ class _Loop:
             "train_accuracy": 100 * correct.item() / (self.steps * size),
         }
 
-    def _step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Learn from one batch (N, C, H, W), augmented already: (logits, loss), detached."""
         with self.autocast():
             logits = self.forward(batch)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.training.label_smoothing)

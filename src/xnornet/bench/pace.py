@@ -1,0 +1,57 @@
+"""What one training step takes: the float twin and the XNOR network on the same batch, interleaved.
+
+The seconds of a whole training depend on what else the machine did in those hours; this comparison does not.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from xnornet.bench.machine import usable_cores
+from xnornet.bench.timing import Timing, compare, timing_lock
+from xnornet.bench.timing import threads as use_threads
+from xnornet.data import Prepared
+from xnornet.nn.augment import augment
+from xnornet.nn.training import Loop, Run, make_network
+from xnornet.params import DatasetParams, Runtime, Variant
+
+VARIANTS: tuple[Variant, ...] = ("float", "xnor")
+
+
+def time_steps(
+    data: Prepared, params: DatasetParams, runtime: Runtime, *, repeats: int, budget_seconds: float
+) -> dict[str, Any]:
+    """Time whole steps (augment, forward, backward, optimizer) at the images' full size, on the CPU.
+
+    repeats, budget_seconds: see `compare`. Returns, for each variant, {seconds_per_epoch, iqr_seconds (of an epoch),
+    images_per_second, noisy}, and threads and images (of an epoch).
+    """
+    threads = min(runtime.threads or usable_cores(), usable_cores())
+    train, _ = data.split(params.data.validation, params.data.seed)
+    size = params.training.batch_size
+    images, labels = torch.from_numpy(train.images[:size]), torch.from_numpy(train.labels[:size]).long()
+    generator = torch.Generator().manual_seed(runtime.seed)
+
+    def step(variant: Variant) -> Callable[[], object]:
+        torch.manual_seed(runtime.seed)
+        run = Run(make_network(data, params, variant, train))
+        loop = Loop(run, params.training, params.variant(variant), len(train))
+        run.model.train()
+        return lambda: loop.step(augment(images, params.training.augment, generator), labels)
+
+    with timing_lock(), use_threads(threads):
+        contestants: dict[str, Callable[[], object]] = {variant: step(variant) for variant in VARIANTS}
+        timings = compare(contestants, repeats=repeats, budget_seconds=budget_seconds)
+    steps = math.floor(len(train) / size)
+    return {v: _numbers(timings[v], steps, size) for v in VARIANTS} | {"threads": threads, "images": steps * size}
+
+
+def _numbers(timing: Timing, steps: int, batch: int) -> dict[str, Any]:
+    return {
+        "seconds_per_epoch": round(timing.median * steps, 3),
+        "iqr_seconds": round(timing.iqr * steps, 3),
+        "images_per_second": round(batch / timing.median, 1),
+        "noisy": timing.noisy,
+    }

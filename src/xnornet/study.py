@@ -1,0 +1,102 @@
+"""Which gradient, and which other terms, train an XNOR network better: short trainings, the same seeds in every arm.
+
+Compared on the validation images; the test images are not looked at.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from scipy import stats
+from torchvision.transforms.v2 import functional as transforms
+
+from xnornet.data import Images, Prepared
+from xnornet.files import write_json
+from xnornet.nn.checkpoint import key
+from xnornet.nn.training import fit
+from xnornet.params import Arm, DatasetParams, ParamsError, Runtime, Study
+
+CONFIDENCE = 0.95
+
+
+def study(
+    data: Prepared, params: DatasetParams, plan: Study, runtime: Runtime, *, finished: Path, identity: Any, title: str
+) -> pd.DataFrame:
+    """Train `plan.seeds` XNOR networks in each arm, each as short and narrow as `params.study` says.
+
+    finished: a folder for the result of each training, so that a killed study goes on with the next one; `identity`
+    (JSON) is what the results depend on besides the parameters, the data's md5. Returns one row a training: arm, seed,
+    validation_accuracy (percent), train_loss. ParamsError if an arm changes nothing, or the same as another.
+    """
+    check_arms(plan)
+    data = shrink(data, params.study.image_size)
+    rows = []
+    for seed in range(plan.seeds):
+        for name, arm in plan.arms.items():
+            settings = settings_of(params, arm)
+            of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
+            path = finished / f"{key(settings.model_dump(), of_run.model_dump(), identity)}.json"
+            if not path.exists():
+                last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
+                columns = ("validation_accuracy", "train_loss")
+                write_json(path, {column: round(last[column], 6) for column in columns})
+            rows.append({"arm": name, "seed": of_run.seed, **json.loads(path.read_text(encoding="utf-8"))})
+    return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(plan), kind="stable").reset_index(drop=True)
+
+
+def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean and deviation of each arm's validation accuracy, and its difference to the first arm, seed by seed.
+
+    rows: of `study`. For each arm {mean, std, runs} and, but for the first, {difference, low, high}: the mean
+    difference in points, and its 95 % confidence interval by Student's t over the pairs with the same seed.
+    """
+    accuracy = rows.pivot(index="seed", columns="arm", values="validation_accuracy")
+    first, *others = rows.arm.unique()
+    result = {
+        arm: {"mean": accuracy[arm].mean(), "std": accuracy[arm].std(), "runs": len(accuracy)}
+        for arm in (first, *others)
+    }
+    for arm in others:
+        difference = accuracy[arm] - accuracy[first]
+        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(difference) - 1) * difference.sem()
+        mean = difference.mean()
+        result[arm] |= {"difference": mean, "low": mean - half, "high": mean + half}
+    return {arm: {name: round(float(value), 4) for name, value in values.items()} for arm, values in result.items()}
+
+
+def check_arms(plan: Study) -> None:
+    """ParamsError if two arms are the same training."""
+    seen: dict[str, str] = {}
+    for name, arm in plan.arms.items():
+        twin = seen.setdefault(arm.model_dump_json(), name)
+        if twin != name:
+            raise ParamsError(f"study.arms: {name!r} changes the same as {twin!r}: remove one of them")
+
+
+def settings_of(params: DatasetParams, arm: Arm) -> DatasetParams:
+    """The parameters of one training: the data set's, cut to the study's length and size, changed as the arm says."""
+    short = params.study
+    model = params.model.model_copy(update={"width": short.width} if short.width else {})
+    length = {"epochs": short.epochs, "warmup_epochs": short.warmup_epochs}
+    xnor = params.xnor.model_copy(update=length | arm.model_dump(exclude_none=True))
+    return params.model_copy(update={"model": model, "xnor": xnor})
+
+
+def shrink(data: Prepared, size: int) -> Prepared:
+    """The same images at size x size pixels."""
+
+    def smaller(part: Images) -> Images:
+        images = torch.from_numpy(part.images).permute(0, 3, 1, 2)
+        images = transforms.resize(images, [size, size], antialias=True)
+        return Images(images.permute(0, 2, 3, 1).contiguous().numpy(), part.labels)
+
+    return replace(data, train=smaller(data.train), test=smaller(data.test))
+
+
+def _order(plan: Study) -> Callable[[pd.Series], pd.Series]:
+    places = {name: place for place, name in enumerate(plan.arms)}
+    return lambda column: column.map(places) if column.name == "arm" else column
