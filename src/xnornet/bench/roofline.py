@@ -1,6 +1,6 @@
 """The machine's peak rates, measured: the loops that the binary and the float kernels can at best come near to.
 
-Each loop keeps everything but one load a dozen vectors in registers, in as many independent accumulators as hide the
+Each loop keeps everything but one or two loads a step in registers, in as many independent accumulators as hide the
 latencies: what it takes is what the arithmetic pipes take.
 """
 
@@ -11,50 +11,50 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 
+from xnornet.engine import counter
 from xnornet.engine.bits import aligned
+from xnornet.engine.counter import CARRY_SAVE
 from xnornet.engine.vector import WIDE, Emitter, f32, i64, intrinsic, vector
 
-# Accumulators and constants of a loop, and the vector that it loads, must fit the registers together: 32 of 512 bits,
-# or 16 of half the width, where LLVM makes two of each vector.
-ACCUMULATORS = 12 if WIDE else 3
+# Accumulators (of two registers with carry-save counting) and constants of a loop, and the vectors that it loads, must
+# fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of each vector.
+ACCUMULATORS = (8 if CARRY_SAVE else 12) if WIDE else 3
+WORDS = 2 if CARRY_SAVE else 1  # that one step counts in each accumulator
 LOADED = 64  # vectors that are loaded in turn, 4 KiB: always in L1
 STEPS = 200_000  # of a loop; 0.6 to 3 ms
 REPEATS = 30
 
-POPCOUNT_MACS = 512  # one-bit products of a xor, popcount and add of 512 bits
+POPCOUNT_MACS = 512 * WORDS  # one-bit products: of a xor, popcount and add of 512 bits, or of two words carry-saved
 FMA_MACS = 16  # products of an FMA of 512 bits
 
 
-def popcount_peak() -> float:
-    """10^9 one-bit multiply-accumulates a second of one thread: acc += popcount(x xor w), nothing else."""
-    return _rate(_popcount_loop, POPCOUNT_MACS)
-
-
-def fma_peak() -> float:
-    """10^9 float32 multiply-accumulates a second of one thread: acc = fma(x, w, acc), nothing else."""
-    return _rate(_fma_loop, FMA_MACS)
-
-
 def peaks() -> tuple[float, float]:
-    """(`popcount_peak`, `fma_peak`)."""
-    return popcount_peak(), fma_peak()
+    """Peak rates of one thread, in 10^9 multiply-accumulates a second: one-bit and float32 ones.
 
-
-def _rate(loop: Callable[[int, int, int], None], macs: int) -> float:
-    memory, result = aligned((LOADED, 64), np.uint8), aligned((ACCUMULATORS, 64), np.uint8)
+    One-bit: popcounts of x xor w, summed as the engine sums them, nothing else; float32: acc = fma(x, w, acc). In
+    turns, since the clock rate may change; of each the fastest, since whatever else the machine does takes time away.
+    """
+    memory, result = aligned((LOADED + 1, 64), np.uint8), aligned((2 * ACCUMULATORS, 64), np.uint8)
     addresses = memory.ctypes.data, result.ctypes.data
-    loop(*addresses, 1)
-    best = np.inf
-    for _ in range(REPEATS):  # the fastest: whatever else the machine does can only take time away
+    loops = _popcount_loop, _fma_loop
+    for loop in loops:
+        loop(*addresses, 1)
+    seconds = np.empty((REPEATS, len(loops)))
+    for turn, column in np.ndindex(seconds.shape):
         start = time.perf_counter()
-        loop(*addresses, STEPS)
-        best = min(best, time.perf_counter() - start)
-    return STEPS * ACCUMULATORS * macs / best / 1e9
+        loops[column](*addresses, STEPS)
+        seconds[turn, column] = time.perf_counter() - start
+    popcount, fma = (STEPS * ACCUMULATORS / 1e9 / seconds.min(axis=0)).tolist()
+    return popcount * POPCOUNT_MACS, fma * FMA_MACS
 
 
 def _loop(
-    kind: ir.VectorType, update: Callable[[Emitter, ir.Value, ir.Value, ir.Value], ir.Value]
+    kind: ir.VectorType,
+    registers: int,
+    update: Callable[[Emitter, list[ir.Value], list[ir.Value], list[ir.Value], int], list[ir.Value]],
 ) -> Callable[..., None]:
+    """A loop over `update(emitter, state, loaded, constants, index of the accumulator) -> state`."""
+
     @intrinsic
     def body(context, memory, result, steps):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -62,12 +62,18 @@ def _loop(
             e = Emitter(builder)
             constants = [e.load(e.advance(memory, index, 64), kind, 64) for index in range(ACCUMULATORS)]
 
-            def step(index: ir.Value, accumulators: list[ir.Value]) -> list[ir.Value]:
+            def step(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
                 place = builder.and_(index, e.constant(LOADED - 1))
-                x = e.load(e.advance(memory, place, 64), kind, 64)
-                return [update(e, a, x, w) for a, w in zip(accumulators, constants, strict=True)]
+                # The memory has room for the vectors after the last place.
+                loaded = [e.load(e.advance(memory, place, 64), kind, 64)]
+                loaded.append(e.load(e.advance(memory, builder.add(place, e.constant(1)), 64), kind, 64))
+                new = []
+                for accumulator in range(ACCUMULATORS):
+                    old = state[accumulator * registers : (accumulator + 1) * registers]
+                    new += update(e, old, loaded, constants, accumulator)
+                return new
 
-            for index, total in enumerate(e.loop(steps, [e.zeros(kind)] * ACCUMULATORS, step)):
+            for index, total in enumerate(e.loop(steps, [e.zeros(kind)] * (ACCUMULATORS * registers), step)):
                 e.store(total, e.advance(result, index, 64), 64)
             return context.get_dummy_value()
 
@@ -80,5 +86,15 @@ def _loop(
     return loop
 
 
-_popcount_loop = _loop(vector(i64, 8), lambda e, total, x, w: e.ir.add(total, e.popcount(e.ir.xor(x, w))))
-_fma_loop = _loop(vector(f32, 16), lambda e, total, x, w: e.fma(x, w, total))
+def _count(
+    e: Emitter, state: list[ir.Value], loaded: list[ir.Value], constants: list[ir.Value], index: int
+) -> list[ir.Value]:
+    (count,) = counter.unpack(state, CARRY_SAVE)
+    weights = (constants[index], constants[(index + 1) % ACCUMULATORS])
+    return counter.pack([counter.add(e, count, list(zip(loaded, weights, strict=True))[:WORDS])])
+
+
+_popcount_loop = _loop(vector(i64, 8), 2 if CARRY_SAVE else 1, _count)
+_fma_loop = _loop(
+    vector(f32, 16), 1, lambda e, state, loaded, constants, index: [e.fma(loaded[0], constants[index], state[0])]
+)

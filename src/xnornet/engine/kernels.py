@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
+from xnornet.engine.counter import CARRY_SAVE
 from xnornet.engine.signs import pack16, pack64
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE, intrinsic
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-ROWS, PANELS = (8, 2) if WIDE else (4, 1)
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with.
+ROWS, PANELS = ((7, 2) if CARRY_SAVE else (8, 2)) if WIDE else (4, 1)
 
 BLOCK = 128
 """Pixels that pass all panels together: few enough for L1, enough to read the weights, which may lie in L2, seldom."""

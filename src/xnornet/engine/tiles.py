@@ -11,6 +11,8 @@ from collections.abc import Callable
 from llvmlite import ir
 from numba import types
 
+from xnornet.engine import counter
+from xnornet.engine.counter import CARRY_SAVE
 from xnornet.engine.op import OFFSET, Mode
 from xnornet.engine.vector import Emitter, f32, i32, i64, intrinsic, vector
 
@@ -82,26 +84,21 @@ class _Tile:
 
     def accumulate(self) -> list[list[ir.Value]]:
         """The accumulators after all taps, [row][panel]."""
-        e = self.e
-        offsets, taps = self.field("offsets"), self.field("taps")
-        windows = [e.ir.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
-        element = i64 if self.lanes == BINARY_LANES else f32
-        kind = vector(element, self.lanes)
+        raise NotImplementedError
 
-        def body(tap: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+    def reader(self, kind: ir.VectorType) -> Callable[[ir.Value], list[list[tuple[ir.Value, ir.Value]]]]:
+        """A function of a tap: (input, broadcast, weights) of each accumulator, [row][panel]."""
+        e, element = self.e, kind.element
+        offsets = self.field("offsets")
+        windows = [e.ir.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
+
+        def read(tap: ir.Value) -> list[list[tuple[ir.Value, ir.Value]]]:
             offset = e.load(e.advance(offsets, tap, 8), i64, 8)
             weights = [e.load(self.weight(panel, tap), kind, 64) for panel in range(self.panels)]
-            new = []
-            for row, window in enumerate(windows):
-                value = e.splat(
-                    e.load(e.ir.add(window, offset), element, element.width // 8 if element is i64 else 4), self.lanes
-                )
-                old = state[row * self.panels : (row + 1) * self.panels]
-                new += [self.update(a, value, w) for a, w in zip(old, weights, strict=True)]
-            return new
+            values = [e.load(e.ir.add(window, offset), element, 8 if element is i64 else 4) for window in windows]
+            return [[(e.splat(value, self.lanes), w) for w in weights] for value in values]
 
-        flat = e.loop(taps, [e.zeros(kind)] * (self.rows * self.panels), body)
-        return [flat[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
+        return read
 
     def epilogue(self, mode: int, accumulators: list[list[ir.Value]]) -> None:
         """Finish the accumulators of each row, as many panels at a time as make one vector of results."""
@@ -155,9 +152,6 @@ class _Tile:
         else:
             self.e.store(value, address, 4)
 
-    def update(self, accumulator: ir.Value, value: ir.Value, weights: ir.Value) -> ir.Value:
-        raise NotImplementedError
-
     def compare_counts(self, row: int, group: int, accumulators: list[ir.Value]) -> ir.Value:
         raise NotImplementedError
 
@@ -166,13 +160,40 @@ class _Tile:
 
 
 class _BinaryTile(_Tile):
-    """sign(x) . sign(w) = n - 2 popcount(x xor w): xor, popcount, add; 3 instructions for 512 products."""
+    """sign(x) . sign(w) = n - 2 popcount(x xor w), 512 products at a time; `counter` has the instructions."""
 
     lanes = BINARY_LANES
     modes = BINARY_MODES
 
-    def update(self, accumulator: ir.Value, value: ir.Value, weights: ir.Value) -> ir.Value:
-        return self.e.ir.add(accumulator, self.e.popcount(self.e.ir.xor(value, weights)))
+    def accumulate(self) -> list[list[ir.Value]]:
+        e, taps = self.e, self.field("taps")
+        kind = vector(i64, self.lanes)
+        read = self.reader(kind)
+        zeros = counter.start(e, kind, CARRY_SAVE)
+        counts = [zeros] * (self.rows * self.panels)
+        step = 2 if CARRY_SAVE else 1
+        odd = e.ir.and_(taps, e.constant(step - 1))
+        if CARRY_SAVE:
+            # Of an odd number of taps the first has no partner: its xor is what the ones start from, else 0.
+            mask = e.splat(e.ir.neg(odd), self.lanes)
+            counts = [
+                counter.Count(zeros.total, e.ir.and_(e.ir.xor(x, w), mask))
+                for row in read(e.constant(0))
+                for x, w in row
+            ]
+
+        def body(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+            first = e.ir.add(odd, e.ir.mul(index, e.constant(step)))
+            pairs = [read(e.ir.add(first, e.constant(offset))) for offset in range(step)]
+            flat = [[pair for row in tap for pair in row] for tap in pairs]
+            old = counter.unpack(state, CARRY_SAVE)
+            return counter.pack(
+                [counter.add(e, count, words) for count, words in zip(old, zip(*flat, strict=True), strict=True)]
+            )
+
+        last = e.loop(e.ir.udiv(taps, e.constant(step)), counter.pack(counts), body)
+        totals = [counter.finish(e, count) for count in counter.unpack(last, CARRY_SAVE)]
+        return [totals[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
     def border_row(self, row: int, group: int, element: ir.Type) -> ir.Value:
         """What the counts start from, or are compared with, at this pixel: at a border, padding has its part in it."""
@@ -210,8 +231,17 @@ class _FloatTile(_Tile):
     lanes = FLOAT_LANES
     modes = FLOAT_MODES
 
-    def update(self, accumulator: ir.Value, value: ir.Value, weights: ir.Value) -> ir.Value:
-        return self.e.fma(value, weights, accumulator)
+    def accumulate(self) -> list[list[ir.Value]]:
+        e = self.e
+        kind = vector(f32, self.lanes)
+        read = self.reader(kind)
+
+        def body(tap: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+            pairs = [pair for row in read(tap) for pair in row]
+            return [e.fma(x, w, total) for total, (x, w) in zip(state, pairs, strict=True)]
+
+        flat = e.loop(self.field("taps"), [e.zeros(kind)] * (self.rows * self.panels), body)
+        return [flat[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
     def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
         bias = self.per_channel("bias", group)

@@ -28,6 +28,9 @@ def _target_features() -> set[str]:
     return {name for name, present in llvm.get_host_cpu_features().items() if present}
 
 
+CPU: str = getattr(config, "CPU_NAME", None) or llvm.get_host_cpu_name()
+"""LLVM's name of the compilation target, NUMBA_CPU_NAME heeded."""
+
 WIDE = "avx512f" in _target_features()
 """Whether the target has 32 registers of 512 bits; decides the shape of the register tiles alone."""
 
@@ -125,11 +128,11 @@ class Emitter:
     def loop(
         self, count: ir.Value, state: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
     ) -> list[ir.Value]:
-        """`for i in range(count): state = body(i, state)`, at least once, the state in registers. The last state."""
+        """`for i in range(count): state = body(i, state)`, the state in registers. Returns the last state."""
         before = self.ir.block
         inside = self.ir.append_basic_block("loop")
         after = self.ir.append_basic_block("done")
-        self.ir.branch(inside)
+        self.ir.cbranch(self.ir.icmp_signed(">", count, self.constant(0)), inside, after)
         self.ir.position_at_end(inside)
         index = self.ir.phi(i64)
         index.add_incoming(self.constant(0), before)
@@ -141,6 +144,11 @@ class Emitter:
         index.add_incoming(following, self.ir.block)
         for phi, value in zip(old, new, strict=True):
             phi.add_incoming(value, self.ir.block)
+        inside_end = self.ir.block
         self.ir.cbranch(self.ir.icmp_signed("<", following, count), inside, after)
         self.ir.position_at_end(after)
-        return new
+        last = [self.ir.phi(value.type) for value in state]
+        for phi, none, value in zip(last, state, new, strict=True):
+            phi.add_incoming(none, before)
+            phi.add_incoming(value, inside_end)
+        return list(last)
