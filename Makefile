@@ -1,11 +1,12 @@
-# make demo   set up .venv and run the whole pipeline on the two data sets that need no network (into demo/)
-# make test   set up .venv and run lint, types and all tests
-# make repro  the real thing: MNIST and CIFAR-10, downloaded or found in $XNORNET_DATA
+# make demo    set up .venv and run the whole pipeline on the two data sets that need no network (into demo/)
+# make test    set up .venv and run lint, types and all tests
+# make verify  do dvc.lock, parameters, code, metrics, plots and reports in this folder belong together?
+# make repro   the real thing: MNIST and CIFAR-10, downloaded or found in $XNORNET_DATA
 PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: demo test repro setup lock
+.PHONY: demo test repro verify setup lock
 
 setup: .venv/installed
 
@@ -27,6 +28,9 @@ test: setup
 
 repro: setup
 	dvc repro
+
+verify: setup
+	@python scripts/verify.py
 
 # Made with uv (https://docs.astral.sh/uv), for every platform and Python from 3.11 on.
 lock:

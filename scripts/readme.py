@@ -1,4 +1,4 @@
-"""Put REPORT.md's first table, and with a second argument a layer table, into README.md.
+"""Put REPORT.md's first table, and with an argument a layer table, into README.md.
 
 Usage: python scripts/readme.py [LAYERS.md], LAYERS.md being what `python -m xnornet.bench.layer --markdown` printed.
 """
@@ -18,13 +18,17 @@ def replace(text: str, block: str, content: str) -> str:
     return re.sub(pattern, lambda match: f"{match[1]}\n{content.strip()}\n\n{match[2]}", text, flags=re.DOTALL)
 
 
-def main() -> None:
-    readme = ROOT / "README.md"
+def updated() -> str:
+    """README.md with the summary of REPORT.md."""
     report = (ROOT / "REPORT.md").read_text("utf-8")
-    text = replace(readme.read_text("utf-8"), "summary", "\n".join(first_table(report)))
+    return replace((ROOT / "README.md").read_text("utf-8"), "summary", "\n".join(first_table(report)))
+
+
+def main() -> None:
+    text = updated()
     if len(sys.argv) > 1:
         text = replace(text, "layers", Path(sys.argv[1]).read_text("utf-8"))
-    readme.write_text(text, "utf-8")
+    (ROOT / "README.md").write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

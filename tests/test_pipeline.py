@@ -1,7 +1,6 @@
 """The pipeline as a user runs it: real DVC in a copy of the repository, on digits and shapes cut to seconds."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import yaml
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
-from demo import choose_datasets, copy_repository  # noqa: E402 (a script, not a module of the package)
+from workspace import copy_repository, cut_to_seconds, environment  # noqa: E402 (a script, no module of the package)
 
 Dvc = Callable[..., str]
 
@@ -30,25 +29,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("a repository in a path with spaces")
     copy_repository(folder)
     (folder / ".dvc/config.local").write_text("[core]\n    no_scm = false\n")
-    choose_datasets(folder / "params.yaml", ["digits", "shapes"])
-    shorten(folder / "params.yaml")
+    cut_to_seconds(folder, ["digits", "shapes"])
     for command in (["init", "--quiet"], ["add", "-A"], ["commit", "--quiet", "-m", "start"]):
         git(folder, *command)
     return folder
-
-
-def shorten(params: Path) -> None:
-    values = yaml.safe_load(params.read_text())
-    values["runtime"]["threads"] = 1
-    values["shapes"]["data"] |= {"train": 300, "test": 100, "validation": 50}
-    values["shapes"]["model"]["width"] = 4
-    for dataset in ("digits", "shapes"):
-        for variant in ("float", "xnor"):
-            values[dataset][variant] |= {"epochs": 1, "warmup_epochs": 0.5}
-    values["bench"] |= {"repeats": 5, "seconds_per_point": 0.1, "peers": False, "batches": [1, 8], "threads": [1]}
-    few = {"input_channels": [3, 64], "output_channels": [10], "filter_size": [1, 3], "image_size": [7], "batch": [1]}
-    values["sweep"] |= {**few, "threads": [1], "seconds_per_point": 0.05}
-    params.write_text(yaml.safe_dump(values, sort_keys=False))
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -58,11 +42,8 @@ def git(folder: Path, *arguments: str) -> None:
 
 def run(folder: Path, *command: str, status: int = 0) -> str:
     """Run a command in the copy, with the copy's own code; its output, standard error included."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src"), "PYTHONHASHSEED": "0"}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=folder, env=environment(folder), check=False, **output)
     assert done.returncode == status, done.stdout
     return done.stdout
 

@@ -1,5 +1,6 @@
 """Writing results so that a killed process never leaves a file that looks finished."""
 
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -14,10 +15,13 @@ import pandas as pd
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it.
 
-    The temporary name keeps the suffix, since libraries (matplotlib) choose the format by it.
+    The temporary name keeps the suffix, since libraries (matplotlib) choose the format by it. What a killed process
+    left of the same file is removed; git and DVC ignore such names.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
+        left.unlink(missing_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part

@@ -1,7 +1,9 @@
 """What every stage script shares: an expected error ends it with one line in place of a traceback."""
 
 import argparse
+import fcntl
 import hashlib
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +15,35 @@ def stage() -> Iterator[None]:
     """Run a stage: errors that say what to change, and Ctrl-C, end it with one line and a non-zero status.
 
     Those are our own exceptions and the system's (disk full, no permission). Any other is a defect and keeps its
-    traceback.
+    traceback. The same stage is never run twice at a time: a second one waits.
     """
     try:
-        yield
+        with _alone("-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])):
+            yield
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from the last checkpoint")
     except Exception as error:
         if isinstance(error, OSError) or type(error).__module__.startswith("xnornet"):
             sys.exit(f"error: {error}")
         raise
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Hold the lock of this name in .ckpt/locks.
+
+    Where DVC alone was killed, its stage lives on, and the next `dvc repro` starts the same stage beside it; both would
+    write the same files, and DVC would note the digests of one and keep the files of the other.
+    """
+    path = Path(".ckpt/locks") / (re.sub(r"[^\w.-]", "_", name)[:100] + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="ascii") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: waiting for another run of this stage to end", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def arguments(description: str, *names: str) -> list[str]:

@@ -30,10 +30,12 @@ def study(
 
     finished: a folder for the result of each training, so that a killed study goes on with the next one; `identity`
     (JSON) is what the results depend on besides the parameters, the data's md5. Returns one row a training: arm, seed,
-    validation_accuracy (percent), train_loss. ParamsError if an arm changes nothing, or the same as another.
+    validation_accuracy (percent), train_loss, epochs, image_size, width (0: the network has none). ParamsError if two
+    arms are the same.
     """
     check_arms(plan)
     data = shrink(data, params.study.image_size)
+    length = {"epochs": params.study.epochs, "image_size": params.study.image_size, "width": params.study.width or 0}
     rows = []
     for seed in range(plan.seeds):
         for name, arm in plan.arms.items():
@@ -44,7 +46,7 @@ def study(
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
                 columns = ("validation_accuracy", "train_loss")
                 write_json(path, {column: round(last[column], 6) for column in columns})
-            rows.append({"arm": name, "seed": of_run.seed, **json.loads(path.read_text(encoding="utf-8"))})
+            rows.append({"arm": name, "seed": of_run.seed, **json.loads(path.read_text(encoding="utf-8")), **length})
     return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(plan), kind="stable").reset_index(drop=True)
 
 

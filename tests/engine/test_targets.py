@@ -1,4 +1,4 @@
-"""The generated code holds on other CPUs: the engine's tests once more, compiled for lesser targets and other tuning."""
+"""The generated code holds on other CPUs: the engine's tests again, compiled for lesser targets and other tuning."""
 
 import os
 import platform

@@ -62,7 +62,8 @@ def _networks(root: Path) -> None:
             "threads": 2,
         }
         dump(root / f"metrics/time/{name}.json", {"mnist": {variant: time}})
-        dump(root / f"metrics/settings/{name}.json", {"optimization": {"epochs": 2, "learning_rate": 0.1}})
+        settings = {"model": {"name": "lenet5"}, "optimization": {"epochs": 2, "learning_rate": 0.1}}
+        dump(root / f"metrics/settings/{name}.json", settings)
         curve = {"epoch": [1, 2], "train_loss": [0.5, 0.1], "validation_accuracy": [98.0, 99.0]}
         dump_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(curve))
         predicted = np.where(rng.random(200) < 0.9, labels, (labels + 1) % 10)
@@ -70,6 +71,15 @@ def _networks(root: Path) -> None:
         edges = np.linspace(-1, 1, 6)
         bins = {"layer": "conv2", "left": edges[:-1], "right": edges[1:], "count": [1, 4, 9, 4, 1], "alpha": 0.3}
         dump_csv(root / f"plots/weights/{name}.csv", pd.DataFrame(bins))
+    step = {"iqr_seconds": 0.1, "images_per_second": 5500.0, "noisy": False}
+    pace = {variant: {"seconds_per_epoch": 10.0, **step} for variant in ("float", "xnor")}
+    dump(root / "metrics/pace/mnist.json", {"mnist": {"pace": {**pace, "threads": 2, "images": 55000}}})
+    worse = {"mean": 97.5, "std": 0.1, "runs": 3, "difference": -0.5, "low": -0.7, "high": -0.3}
+    arms = {"corrected": {"mean": 98.0, "std": 0.1, "runs": 3}, "paper": worse}
+    dump(root / "metrics/study/mnist.json", {"mnist": {"study": arms}})
+    runs = {"arm": ["corrected"] * 3 + ["paper"] * 3, "seed": [0, 1, 2] * 2, "epochs": 2, "image_size": 28, "width": 0}
+    runs |= {"validation_accuracy": [97.9, 98.0, 98.1, 97.4, 97.5, 97.6], "train_loss": 0.1}
+    dump_csv(root / "plots/study/mnist.csv", pd.DataFrame(runs))
     packed = {"images": 200, "same_answers": 100.0, "max_logit_difference": 1e-6, "test_accuracy": 99.1}
     dump(root / "metrics/packed/mnist.json", {"mnist": {"packed": packed}})
     memory = {"float_bytes": 4000, "packed_bytes": 200, "ratio": 20.0, "binary_share": 98.5}

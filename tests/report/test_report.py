@@ -43,7 +43,7 @@ def test_a_claim_goes_when_the_metrics_stop_supporting_it(results: Results, chan
     before = render(results)
     assert "binarization costs 0.30 points" in before and "Training is not faster" in before
     change("metrics/train/mnist-xnor.json", "mnist", "xnor", test_accuracy=99.6)
-    change("metrics/time/mnist-xnor.json", "mnist", "xnor", seconds_per_epoch=5.0)
+    change("metrics/pace/mnist.json", "mnist", "pace", "xnor", seconds_per_epoch=5.0)
     after = render(results)
     assert "binarization costs nothing: 99.60 %, float 99.40 %" in after
     assert "points of test accuracy" not in after and "Training is not faster" not in after
@@ -58,6 +58,19 @@ def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     assert "The law has no image size in it, the measurement has: 17.0x to 51.0x" in render(results)
 
 
+def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:
+    assert "worse is paper (-0.50 points)" in render(results)
+    change("metrics/study/mnist.json", "mnist", "study", "paper", difference=-0.1, low=-0.3, high=0.1)
+    after = render(results)
+    assert "no difference that the intervals can tell from 0 makes paper (-0.10)" in after and "worse is" not in after
+
+
+def test_an_unusual_width_is_said(results: Results, change: Callable[..., None]) -> None:
+    assert "is usual." not in render(results)
+    change("metrics/settings/mnist-xnor.json", model={"name": "resnet18", "width": 32})
+    assert "of width 32, where 64 is usual." in render(results)
+
+
 def test_networks_on_jpeg_copies_say_so(results: Results, change: Callable[..., None]) -> None:
     assert "JPEG" not in render(results)
     change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg", source="MNIST, JPEG copy")
@@ -66,11 +79,12 @@ def test_networks_on_jpeg_copies_say_so(results: Results, change: Callable[..., 
 
 def all_inputs() -> list[str]:
     names = ["metrics/machine.json"]
-    names += [f"metrics/{kind}/mnist.json" for kind in ("data", "packed", "memory", "inference")]
+    names += [f"metrics/{kind}/mnist.json" for kind in ("data", "packed", "memory", "inference", "pace", "study")]
     names += [f"metrics/{kind}/mnist-{v}.json" for kind in ("train", "time", "settings") for v in ("float", "xnor")]
     names += [f"plots/{kind}/mnist-{v}.csv" for kind in ("curves", "predictions") for v in ("float", "xnor")]
-    return [*names, "plots/weights/mnist-xnor.csv", "plots/memory/mnist.csv", "plots/inference/mnist.csv",
-            "plots/sweeps/input_channels.csv", "metrics/sweeps/input_channels.json"]  # fmt: skip
+    names += [f"plots/{kind}/mnist.csv" for kind in ("memory", "inference", "study")]
+    names += ["plots/weights/mnist-xnor.csv", "plots/sweeps/input_channels.csv", "metrics/sweeps/input_channels.json"]
+    return names
 
 
 @pytest.mark.parametrize("path", all_inputs())

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from xnornet.data import offline, sources
 from xnornet.data.prepared import DataError, Images, Prepared
 from xnornet.params import Data, ParamsError
 
@@ -22,6 +21,9 @@ def prepare(name: str, params: Data, downloads: str | Path = "data/downloads") -
             raise ParamsError(
                 f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set has its own size'}"
             )
+    # Imported here: torchvision and scikit-learn take seconds, and only this stage needs them.
+    from xnornet.data import offline, sources  # noqa: PLC0415
+
     match name:
         case "mnist":
             return sources.mnist(Path(downloads))

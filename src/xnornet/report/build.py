@@ -12,6 +12,7 @@ from xnornet.report.discussion import paragraphs
 from xnornet.report.read import Results
 from xnornet.report.style import TITLES
 
+USUAL_WIDTH = 64
 SWEEPS = ("input_channels", "filter_size", "output_channels")
 
 
@@ -36,6 +37,7 @@ def draw(results: Results, folder: Path) -> None:
             figures.inference,
             figures.weights,
             figures.answers,
+            figures.study,
         ):
             plot(results, folder, dataset)
     for axis in SWEEPS:
@@ -58,6 +60,11 @@ def render(results: Results) -> str:
             f"{name}: trained and tested on a copy of the images that went through lossy JPEG; accuracies are "
             "not comparable with those on the original archive."
             for name in jpeg
+        ]
+        + [
+            f"{TITLES[dataset]}: of width {width}, where {USUAL_WIDTH} is usual."
+            for dataset in results.datasets
+            if (width := results.settings(dataset, "xnor")["model"].get("width", USUAL_WIDTH)) != USUAL_WIDTH
         ],
         first_batch=next(iter(results.inference(results.datasets[0]))).removeprefix("batch"),
         datasets=[(dataset, TITLES[dataset]) for dataset in results.datasets],
@@ -67,6 +74,8 @@ def render(results: Results) -> str:
         training_time=tables.markdown(tables.training_time(results)),
         inference=tables.markdown(tables.inference(results)),
         agreement=tables.markdown(tables.agreement(results)),
+        short={d: _short(results, d) for d in results.datasets},
+        study={d: tables.markdown(tables.study(results, d)) for d in results.datasets},
         per_class={d: tables.markdown(tables.per_class(results, d)) for d in results.datasets},
         sweeps={axis: tables.markdown(tables.sweep(results, axis)) for axis in SWEEPS},
         discussion=paragraphs(results),
@@ -74,6 +83,13 @@ def render(results: Results) -> str:
         machine=_machine(results.machine()),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _short(results: Results, dataset: str) -> str:
+    """Length and size of the study's trainings."""
+    run = results.study_rows(dataset).iloc[0]
+    width = f", width {run.width}" if run.width else ""
+    return f"{run.epochs} epochs on {run.image_size}x{run.image_size} images{width}"
 
 
 def _machine(machine: dict[str, Any]) -> str:

@@ -20,6 +20,7 @@ def paragraphs(results: Results) -> dict[str, str]:
     """Text by topic; each topic is a section of the discussion."""
     topics = {
         "Accuracy": _accuracy(results),
+        "Gradient and other terms": _study(results),
         "What drives the speed-up": _speedup(results),
         "Few channels": _few_channels(results),
         "Where the time goes": _time(results),
@@ -59,9 +60,35 @@ def _accuracy(results: Results) -> Iterator[str]:
         short = results.settings(dataset, "xnor")["optimization"]["epochs"] < 20 and dataset == "cifar10"
         yield claim(
             short,
-            f"The CIFAR-10 networks were trained for {by_xnor['epochs']} epochs only, a tenth or less of what is usual: "
-            "these accuracies show that training works, not what the networks can reach.",
+            f"The CIFAR-10 networks were trained for {by_float['epochs']} (float) and {by_xnor['epochs']} (XNOR) epochs only, "
+            "where 100 and more are usual: these accuracies show that training works, not what the networks can reach.",
         )
+
+
+def _study(results: Results) -> Iterator[str]:
+    for dataset in results.datasets:
+        first, *others = results.study(dataset).items()
+        runs = first[1]["runs"]
+        lower = [f"{arm} ({v['difference']:+.2f} points)" for arm, v in others if v["high"] < 0]
+        higher = [f"{arm} ({v['difference']:+.2f} points)" for arm, v in others if v["low"] > 0]
+        open_ = [f"{arm} ({v['difference']:+.2f})" for arm, v in others if v["low"] <= 0 <= v["high"]]
+        yield f"On {TITLES[dataset]}, {runs:.0f} short trainings an arm, compared seed by seed with the arm {first[0]}:"
+        yield (
+            "; ".join(
+                [f"worse is {_listed(lower)}"] * bool(lower)
+                + [f"better is {_listed(higher)}"] * bool(higher)
+                + [f"no difference that the intervals can tell from 0 makes {_listed(open_)}"] * bool(open_)
+            )
+            + "."
+        )
+    yield (
+        "The intervals are those of single comparisons, and the trainings short: they say what a term does early on, not "
+        "what is left of it after a full training."
+    )
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def _speedup(results: Results) -> Iterator[str]:
@@ -218,7 +245,7 @@ def _memory(results: Results) -> Iterator[str]:
 def _training(results: Results) -> Iterator[str]:
     ratios = []
     for dataset in results.datasets:
-        both = [results.times(dataset, variant)["seconds_per_epoch"] for variant in ("float", "xnor")]
+        both = [results.pace(dataset)[variant]["seconds_per_epoch"] for variant in ("float", "xnor")]
         ratios.append(both[1] / both[0])
         yield f"An epoch of {TITLES[dataset]} takes {ratios[-1]:.2f} times as long as the float twin's."
     yield claim(

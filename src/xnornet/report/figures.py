@@ -145,6 +145,29 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
         drawn.suptitle(f"Latent weights after training, and the two values that replace them: {TITLES[dataset]}")
 
 
+def study(results: Results, folder: Path, dataset: str) -> None:
+    """Validation accuracy of every training of the study, and the arms' differences to the first with intervals."""
+    rows, arms = results.study_rows(dataset), results.study(dataset)
+    y = {arm: place for place, arm in enumerate(arms)}
+    with figure(folder, f"study-{dataset}", 11, 1.8 + 0.42 * len(arms), ncols=2, sharey=True) as (drawn, (left, right)):
+        left.plot(rows.validation_accuracy, rows.arm.map(y), "o", color=SKY, label="a training")
+        left.plot([values["mean"] for values in arms.values()], list(y.values()), "|", color=BLACK, label="mean",
+                  markersize=16, markeredgewidth=2.5)  # fmt: skip
+        left.set_yticks(list(y.values()), list(arms))
+        left.invert_yaxis()
+        left.set(xlabel="validation accuracy (%)")
+        left.legend(fontsize=10)
+        right.axvline(0, color=GREY)
+        for arm, values in arms.items():
+            if "difference" in values:
+                width = values["high"] - values["difference"]
+                decided = values["low"] > 0 or values["high"] < 0
+                style = {"color": COLOURS["xnor"] if decided else GREY, "fmt": "D" if decided else "o", "capsize": 4}
+                right.errorbar(values["difference"], y[arm], xerr=width, **style)
+        right.set(xlabel=f"difference to {next(iter(arms))} (points, 95 % interval)")
+        drawn.suptitle(f"What trains an XNOR network better: {TITLES[dataset]}")
+
+
 def answers(results: Results, folder: Path, dataset: str) -> None:
     """A strip of test images with both networks' answers, mistakes first."""
     sheet = np.asarray(Image.open(results.root / f"plots/samples/{dataset}.png"))

@@ -68,6 +68,20 @@ class Results:
         """Training time of one network."""
         return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant)
 
+    def pace(self, dataset: str) -> dict[str, Any]:
+        """What a training step takes, both variants timed side by side."""
+        return self.json(f"metrics/pace/{dataset}.json", dataset, "pace")
+
+    def study(self, dataset: str) -> dict[str, dict[str, float]]:
+        """Mean and deviation of each arm of the study, and its difference to the first."""
+        return self.json(f"metrics/study/{dataset}.json", dataset, "study")
+
+    def study_rows(self, dataset: str) -> pd.DataFrame:
+        """The study's trainings, one a row."""
+        return self.csv(
+            f"plots/study/{dataset}.csv", ["arm", "seed", "validation_accuracy", "epochs", "image_size", "width"]
+        )
+
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
         """The parameters that one network was trained with."""
         return self.json(f"metrics/settings/{dataset}-{variant}.json")

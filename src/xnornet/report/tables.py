@@ -35,22 +35,44 @@ def accuracy(results: Results) -> pd.DataFrame:
 
 
 def training_time(results: Results) -> pd.DataFrame:
-    """Seconds an epoch and in all."""
+    """Seconds an epoch, both variants timed side by side; and what the training that was run took."""
     rows = []
     for dataset in results.datasets:
-        both = [results.times(dataset, variant) for variant in VARIANTS]
-        for variant, times in zip(VARIANTS, both, strict=True):
+        pace = results.pace(dataset)
+        for variant in VARIANTS:
+            step, times = pace[variant], results.times(dataset, variant)
+            threads = f"{times['threads']} thread{'s' * (times['threads'] > 1)}"
             rows.append(
                 {
                     "network": TITLES[dataset],
                     "variant": LABELS[variant],
-                    "seconds an epoch": f"{times['seconds_per_epoch']:.1f}",
-                    "to float": f"{times['seconds_per_epoch'] / both[0]['seconds_per_epoch']:.2f}x",
-                    "images a second": f"{times['images_per_second']:,.0f}",
-                    "in all": f"{times['total_seconds']:,.0f} s",
-                    "on": f"{times['device']}, {times['threads']} threads",
+                    "an epoch": f"{step['seconds_per_epoch']:.1f} s{' *' if step['noisy'] else ''}",
+                    "quartiles apart": f"{step['iqr_seconds']:.1f} s",
+                    "to float": f"{step['seconds_per_epoch'] / pace['float']['seconds_per_epoch']:.2f}x",
+                    "images a second": f"{step['images_per_second']:,.0f}",
+                    "threads": str(pace["threads"]),
+                    "the training that was run": f"{times['total_seconds']:,.0f} s, {times['device']}, {threads}",
                 }
             )
+    return pd.DataFrame(rows)
+
+
+def study(results: Results, dataset: str) -> pd.DataFrame:
+    """Each arm's validation accuracy, and its difference to the first arm."""
+    rows = []
+    for arm, values in results.study(dataset).items():
+        first = "difference" not in values
+        interval = "" if first else f"{values['low']:+.2f} to {values['high']:+.2f}"
+        rows.append(
+            {
+                "arm": arm,
+                "validation accuracy": f"{values['mean']:.2f} %",
+                "deviation": f"{values['std']:.2f}",
+                "runs": f"{values['runs']:.0f}",
+                "difference": "" if first else f"{values['difference']:+.2f} points",
+                "95 % interval": interval,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -157,6 +179,7 @@ def summary(results: Results) -> pd.DataFrame:
     for dataset in results.datasets:
         accuracies = [results.trained(dataset, variant)["test_accuracy"] for variant in VARIANTS]
         times = next(iter(next(iter(results.inference(dataset).values())).values()))
+        pace = results.pace(dataset)
         rows.append(
             {
                 "network": TITLES[dataset],
@@ -164,8 +187,8 @@ def summary(results: Results) -> pd.DataFrame:
                 "XNOR": f"{accuracies[1]:.2f} %",
                 "file": f"{results.memory(dataset)['ratio']:.1f}x smaller",
                 "inference": f"{times['speedup']:.1f}x faster",
-                "training": f"{results.times(dataset, 'xnor')['seconds_per_epoch']:.1f} s an epoch "
-                f"(float {results.times(dataset, 'float')['seconds_per_epoch']:.1f})",
+                "training": f"{pace['xnor']['seconds_per_epoch']:.1f} s an epoch "
+                f"(float {pace['float']['seconds_per_epoch']:.1f})",
             }
         )
     return pd.DataFrame(rows)

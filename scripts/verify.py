@@ -1,0 +1,86 @@
+"""Do dvc.lock, params.yaml, the code, metrics, plots, REPORT.md and README.md belong together? Names what does not.
+
+Usage: python scripts/verify.py (`make verify`). Needs neither data nor models: what a fresh clone does not have is
+compared by the digests in dvc.lock alone. Exit status 1 if something does not belong.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from readme import ROOT, updated
+
+from xnornet.engine.file import parse
+from xnornet.engine.nodes import FormatError
+
+ABSENT = ("deleted", "not in cache")
+
+
+def main() -> None:
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    absent: set[str] = set()
+    problems = [*changes(absent), *chain(lock), *packed(lock), *readme()]
+    print("\n".join(problems), end="\n" * bool(problems))
+    if absent:
+        print(f"not here, compared by digest alone: {', '.join(sorted(absent))}")
+    if problems:
+        sys.exit(f"{len(problems)} things do not belong together: `dvc repro` makes them anew")
+    print(f"{len(lock)} stages: code, parameters, metrics, plots, report and README belong together")
+
+
+def changes(absent: set[str]) -> Iterator[str]:
+    """What DVC finds changed since dvc.lock was written. Adds to `absent` what it does not find at all."""
+    done = subprocess.run(["dvc", "status", "--json"], cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: dvc status failed: {done.stderr.strip()}")
+    for stage, entries in json.loads(done.stdout).items():
+        for kind, paths in (pair for entry in entries if isinstance(entry, dict) for pair in entry.items()):
+            for path, state in paths.items():
+                if isinstance(state, dict):  # parameters
+                    yield from (f"{stage}: parameter {key} of {path} is {how}" for key, how in state.items())
+                elif state in ABSENT and is_ignored(path):
+                    absent.add(path)
+                else:
+                    yield f"{stage}: {kind.removeprefix('changed ')[:-1]} {path} is {state}"
+        if "changed command" in entries:
+            yield f"{stage}: its command is not the one that was run"
+
+
+def is_ignored(path: str) -> bool:
+    """Whether git ignores a path: data and models, which a fresh clone does not have."""
+    return subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False).returncode == 0
+
+
+def chain(lock: dict[str, Any]) -> Iterator[str]:
+    """Whether each stage read what the stage before it wrote."""
+    written = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
+    for name, stage in lock.items():
+        for dep in stage.get("deps", []):
+            if written.get(dep["path"], dep["md5"]) != dep["md5"]:
+                yield f"{name}: read another {dep['path']} than the pipeline wrote"
+
+
+def packed(lock: dict[str, Any]) -> Iterator[str]:
+    """Whether the packed networks are intact and come from the data of dvc.lock."""
+    data = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
+    for path in sorted((ROOT / "models/packed").glob("*.safetensors")):
+        try:
+            _, _, about = parse(path.read_bytes())
+        except FormatError as error:
+            yield f"{path.name}: {error}"
+            continue
+        if about.get("data_md5") != data.get(f"data/{path.stem}.safetensors"):
+            yield f"{path.name}: trained on other data than dvc.lock has"
+
+
+def readme() -> Iterator[str]:
+    """Whether README.md shows REPORT.md's summary."""
+    if updated() != (ROOT / "README.md").read_text(encoding="utf-8"):
+        yield "README.md: its summary is not REPORT.md's: run scripts/readme.py"
+
+
+if __name__ == "__main__":
+    main()
