@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save as serialize
 
 from xnornet.files import atomic
 
@@ -85,7 +85,8 @@ class Prepared:
         about = {"classes": self.classes, "source": self.source, "encoding": self.encoding}
         with atomic(path) as part:
             # One metadata key: safetensors writes several in an order that changes from run to run.
-            save_file(tensors, part, metadata={"about": json.dumps(about)})
+            # Written by Python, whose errors (disk full) are OSErrors.
+            part.write_bytes(serialize(tensors, {"about": json.dumps(about)}))
 
     @staticmethod
     def load(path: str | Path) -> "Prepared":

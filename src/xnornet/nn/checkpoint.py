@@ -4,6 +4,7 @@ They lie outside of DVC's outputs, since DVC removes those before it runs a stag
 """
 
 import hashlib
+import io
 import json
 import pickle
 import sys
@@ -45,8 +46,10 @@ class Checkpoints:
         if not last and time.monotonic() - self._last_saved < self._cost / OVERHEAD:
             return
         start = time.monotonic()
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
         with atomic(self._path(epoch)) as part:
-            torch.save(state, part)
+            part.write_bytes(buffer.getbuffer())  # by Python, whose errors (disk full) are OSErrors
         kept = self._existing()[:KEPT]
         for path in self.folder.glob("*.pt*"):
             if path not in kept:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 
 from xnornet.files import atomic
 from xnornet.nn.models import LeNet5, ResNet18, build_model
@@ -27,7 +27,8 @@ def save_model(
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic(path) as part:
         # One metadata key: safetensors writes several in an order that changes from run to run.
-        save_file(tensors, part, metadata={"xnornet": json.dumps({"architecture": dict(architecture), **about})})
+        metadata = {"xnornet": json.dumps({"architecture": dict(architecture), **about})}
+        part.write_bytes(serialize(tensors, metadata))  # by Python, whose errors (disk full) are OSErrors
 
 
 def load_model(path: str | Path) -> tuple[LeNet5 | ResNet18, dict[str, Any]]:

@@ -1,0 +1,168 @@
+"""A stage on a full disk, in a folder it may not write to, with garbled parameters, interrupted, run twice at once."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+from workspace import copy_repository, cut_to_seconds, edit_params, environment  # noqa: E402 (a script)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository, everything cut to seconds, with `digits` prepared; in a path of any letters."""
+    folder = tmp_path_factory.mktemp("größe ±1 网络")
+    copy_repository(folder)
+    cut_to_seconds(folder, ["digits"])
+    assert run(folder, "prepare.py", "digits").returncode == 0
+    return folder
+
+
+@pytest.fixture
+def copy(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of that, to be spoiled."""
+    return Path(shutil.copytree(prepared, tmp_path / "a copy"))
+
+
+def start(folder: Path, script: str, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, f"stages/{script}", *arguments]
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(command, cwd=folder, env=environment(folder), **output, **options)
+
+
+def run(folder: Path, script: str, *arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    process = start(folder, script, *arguments, **options)
+    output, _ = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+
+def fails_with(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
+    """It ended with an error that has these words, and not with a traceback."""
+    assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
+    error = done.stdout[done.stdout.rindex("error: ") :]
+    for word in words:
+        assert word in error, error
+
+
+def leftovers(folder: Path) -> list[Path]:
+    return list(folder.rglob(".*.part*"))
+
+
+@contextmanager
+def mounted(folder: Path, options: str) -> Iterator[None]:
+    """A file system of its own at `folder`."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("folder", "script"),
+    [("data", "prepare.py digits"), ("models", "train.py digits xnor"), (".ckpt/digits-xnor", "train.py digits xnor")],
+)
+def test_a_full_disk(folder: str, script: str, copy: Path, tmp_path: Path) -> None:
+    if folder == "data":
+        shutil.rmtree(copy / "data")
+    (copy / folder).parent.mkdir(exist_ok=True)
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=256k"):
+        (copy / folder).symlink_to(disk)
+        fails_with(run(copy, *script.split()), "No space left on device")
+        assert not list(disk.iterdir()), "half a file is left"
+
+
+def test_a_folder_that_must_not_be_written_to(copy: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "ro"):
+        (copy / "models").symlink_to(tmp_path / "disk")
+        fails_with(run(copy, "train.py", "digits", "xnor"), "Read-only file system", "models")
+    (copy / "models").unlink()
+    again = run(copy, "train.py", "digits", "xnor")
+    assert again.returncode == 0 and "going on after epoch" in again.stdout, "the training is lost"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda text: text.replace(b"  seed: 0", b"\tseed: 0", 1), "not valid YAML"),
+        (lambda text: text.replace(b"  seed: 0", b"  seed: 0\n  seed: 1", 1), "duplicate key 'seed'"),
+        (lambda text: b"# gr\xf6\xdfe\n" + text, "not valid YAML"),
+        (lambda text: text[: len(text) // 2], "missing"),
+        (lambda text: b"", "params.yaml"),
+    ],
+    ids=["tab", "duplicate", "latin-1", "half", "empty"],
+)
+def test_garbled_parameters(spoil: Any, message: str, copy: Path) -> None:
+    path = copy / "params.yaml"
+    path.write_bytes(spoil(path.read_bytes()))
+    fails_with(run(copy, "train.py", "digits", "xnor"), message)
+    # DVC reads the file first; it must not run a stage then.
+    done = subprocess.run(
+        ["dvc", "repro"], cwd=copy, env=environment(copy), check=False, capture_output=True, text=True
+    )
+    assert done.returncode and ("params.yaml" in done.stdout + done.stderr or "dvc.yaml" in done.stderr)
+    assert not (copy / "models").exists()
+
+
+def test_windows_line_ends_just_work(copy: Path) -> None:
+    path = copy / "params.yaml"
+    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert run(copy, "train.py", "digits", "xnor").returncode == 0
+
+
+def test_ctrl_c_leaves_a_training_that_goes_on(copy: Path) -> None:
+    edit_params(copy, {"digits.xnor.epochs": 2000})
+    process = start(copy, "train.py", "digits", "xnor")
+    deadline = time.monotonic() + 60
+    while not list((copy / ".ckpt").glob("*/*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1 and "Traceback" not in output
+    assert output.splitlines()[-1] == "interrupted: the same command goes on from the last checkpoint"
+    again = start(copy, "train.py", "digits", "xnor")
+    assert again.stdout
+    lines = iter(again.stdout.readline, "")
+    assert any("going on after epoch" in line for line in lines)
+    again.kill()
+    again.communicate()
+
+
+def test_the_same_stage_twice_at_a_time_runs_one_after_the_other(copy: Path) -> None:
+    both = [start(copy, "prepare.py", "digits") for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert "".join(outputs).count("waiting for another run of this stage") == 1
+    assert not leftovers(copy)
+
+
+def test_what_a_killed_writer_left_is_removed(copy: Path) -> None:
+    left = copy / "metrics/data/.digits.12345.part.json"
+    left.write_text("{")
+    assert run(copy, "prepare.py", "digits").returncode == 0
+    assert not left.exists()
+
+
+def test_the_engine_needs_no_compiler(tmp_path: Path) -> None:
+    code = (
+        "import numpy as np; from xnornet.engine import PackedLinear;"
+        "print(PackedLinear(np.ones((3, 70), np.float32))(np.ones((1, 70), np.float32))[0, 0])"
+    )
+    variables = {"PATH": "/nonexistent", "CC": "/nonexistent/cc", "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(ROOT) | variables, check=True, capture_output=True, text=True
+    )
+    assert float(done.stdout) == 70
