@@ -18,7 +18,6 @@ def shorten(folder: Path) -> None:
     changes: dict[str, Any] = {
         "datasets": ["digits", "shapes"],
         "study.seeds": 2,
-        "study.arms": {"corrected": {}, "paper": {"gradient": "paper"}, "without centring": {"centre": False}},
         "bench.seconds_per_point": 2.0,
         "bench.threads": [1],
         "bench.peers": False,

@@ -54,7 +54,6 @@ def cut_to_seconds(folder: Path, datasets: list[str]) -> None:
         "shapes.data": {"seed": 0, "train": 300, "test": 100, "validation": 50},
         "shapes.model.width": 4,
         "study.seeds": 2,
-        "study.arms": {"corrected": {}, "paper": {"gradient": "paper"}, "without centring": {"centre": False}},
         "bench.repeats": 5,
         "bench.seconds_per_point": 0.1,
         "bench.peers": False,

@@ -108,8 +108,9 @@ class Xnor(Optimization):
 
 
 class Short(Section):
-    """The short trainings of a study: their length, and the size of the network and its images."""
+    """The short trainings of a study: which arms, their length, and the size of the network and its images."""
 
+    arms: Annotated[list[str], Field(min_length=2)]
     epochs: PositiveInt
     warmup_epochs: NonNegativeFloat
     image_size: PositiveInt
@@ -142,7 +143,7 @@ class Arm(Section):
 
 
 class Study(Section):
-    """Many short trainings of XNOR networks: `seeds` of each arm; the others are compared with the first."""
+    """Many short trainings of XNOR networks: `seeds` of each arm, the others compared with a data set's first."""
 
     seeds: Annotated[int, Field(ge=2)]
     arms: Annotated[dict[str, Arm], Field(min_length=2)]

@@ -33,12 +33,12 @@ def study(
     validation_accuracy (percent), train_loss, epochs, image_size, width (0: the network has none). ParamsError if two
     arms are the same.
     """
-    check_arms(plan)
+    arms = arms_of(params, plan)
     data = shrink(data, params.study.image_size)
     length = {"epochs": params.study.epochs, "image_size": params.study.image_size, "width": params.study.width or 0}
     rows = []
     for seed in range(plan.seeds):
-        for name, arm in plan.arms.items():
+        for name, arm in arms.items():
             settings = settings_of(params, arm)
             of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
             path = finished / f"{key(settings.model_dump(), of_run.model_dump(), identity)}.json"
@@ -47,7 +47,7 @@ def study(
                 columns = ("validation_accuracy", "train_loss")
                 write_json(path, {column: round(last[column], 6) for column in columns})
             rows.append({"arm": name, "seed": of_run.seed, **json.loads(path.read_text(encoding="utf-8")), **length})
-    return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(plan), kind="stable").reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(list(arms)), kind="stable").reset_index(drop=True)
 
 
 def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -70,13 +70,18 @@ def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     return {arm: {name: round(float(value), 4) for name, value in values.items()} for arm, values in result.items()}
 
 
-def check_arms(plan: Study) -> None:
-    """ParamsError if two arms are the same training."""
+def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
+    """The arms of this data set; ParamsError if one is unknown, or two are the same training."""
+    unknown = [name for name in params.study.arms if name not in plan.arms]
+    if unknown:
+        raise ParamsError(f"study: unknown arm {unknown[0]!r}: choose from {', '.join(plan.arms)}")
+    arms = {name: plan.arms[name] for name in params.study.arms}
     seen: dict[str, str] = {}
-    for name, arm in plan.arms.items():
+    for name, arm in arms.items():
         twin = seen.setdefault(arm.model_dump_json(), name)
         if twin != name:
             raise ParamsError(f"study.arms: {name!r} changes the same as {twin!r}: remove one of them")
+    return arms
 
 
 def settings_of(params: DatasetParams, arm: Arm) -> DatasetParams:
@@ -99,6 +104,6 @@ def shrink(data: Prepared, size: int) -> Prepared:
     return replace(data, train=smaller(data.train), test=smaller(data.test))
 
 
-def _order(plan: Study) -> Callable[[pd.Series], pd.Series]:
-    places = {name: place for place, name in enumerate(plan.arms)}
+def _order(arms: list[str]) -> Callable[[pd.Series], pd.Series]:
+    places = {name: place for place, name in enumerate(arms)}
     return lambda column: column.map(places) if column.name == "arm" else column
