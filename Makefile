@@ -24,7 +24,7 @@ test: setup
 	ruff check .
 	ruff format --check .
 	mypy
-	python -m pytest
+	python -m pytest -n 2 --dist loadfile
 
 repro: setup
 	dvc repro

@@ -43,6 +43,7 @@ def results(tmp_path: Path) -> Results:
 def _networks(root: Path) -> None:
     rng = np.random.default_rng(0)
     data = {"source": "MNIST", "encoding": "original", "train_images": 60000, "test_images": 200}
+    data |= {"classes": 10, "shape": "28x28x1"}
     dump(root / "metrics/data/mnist.json", {"mnist": {"data": data}})
     labels = np.arange(200) % 10
     for variant, accuracy in (("float", 99.4), ("xnor", 99.1)):
@@ -62,7 +63,11 @@ def _networks(root: Path) -> None:
             "threads": 2,
         }
         dump(root / f"metrics/time/{name}.json", {"mnist": {variant: time}})
-        settings = {"model": {"name": "lenet5"}, "optimization": {"epochs": 2, "learning_rate": 0.1}}
+        how = {"epochs": 2, "optimizer": "adam", "learning_rate": 0.1, "schedule": "cosine", "warmup_epochs": 1.0}
+        how |= {"weight_decay": 0.0, "gradient": "corrected"}
+        training = {"batch_size": 128, "augment": {"crop": 1, "flip": False}}
+        settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
+        settings["data"] = {"validation": 5000}
         dump(root / f"metrics/settings/{name}.json", settings)
         curve = {"epoch": [1, 2], "train_loss": [0.5, 0.1], "validation_accuracy": [98.0, 99.0]}
         dump_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(curve))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from xnornet.report import ReportError, Results, build
-from xnornet.report.build import render
+from xnornet.report.build import render, render_card
 
 
 def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, tmp_path: Path) -> None:
@@ -69,6 +69,17 @@ def test_an_unusual_width_is_said(results: Results, change: Callable[..., None])
     assert "is usual." not in render(results)
     change("metrics/settings/mnist-xnor.json", model={"name": "resnet18", "width": 32})
     assert "of width 32, where 64 is usual." in render(results)
+
+
+def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None]) -> None:
+    text = render_card(results)
+    accuracies = ["99.10 % of the test images", "the float twin 99.40 %"]
+    recipe = ["2 epochs of adam; learning rate 0.1", "augmentation crop 1 |"]
+    for words in ["mnist.safetensors`, 0.2 kB (float32: 4.0 kB)", *accuracies, *recipe]:
+        assert words in text, words
+    assert "JPEG" not in text
+    change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg")
+    assert "lossy JPEG" in render_card(results)
 
 
 def test_networks_on_jpeg_copies_say_so(results: Results, change: Callable[..., None]) -> None:

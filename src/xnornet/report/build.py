@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xnornet.files import write_text
 from xnornet.report import figures, sweep_figures, tables
+from xnornet.report.card import cards
 from xnornet.report.discussion import paragraphs
 from xnornet.report.read import Results
 from xnornet.report.style import TITLES
@@ -17,12 +18,13 @@ SWEEPS = ("input_channels", "filter_size", "output_channels")
 
 
 def build(results: Results, folder: Path) -> None:
-    """Read everything, draw every figure into `folder`/plots/figures, then write `folder`/REPORT.md.
+    """Read everything, draw every figure into `folder`/plots/figures, then write the networks' card and REPORT.md.
 
     ReportError, before anything is written, if a metric or a plot's data are missing or not numbers.
     """
-    text = render(results)
+    text, card = render(results), render_card(results)
     draw(results, folder / "plots/figures")
+    write_text(folder / "models/packed/README.md", card)
     write_text(folder / "REPORT.md", text)
 
 
@@ -48,14 +50,9 @@ def draw(results: Results, folder: Path) -> None:
 
 def render(results: Results) -> str:
     """REPORT.md as text."""
-    environment = Environment(
-        loader=PackageLoader("xnornet.report"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        autoescape=False,
-    )
     jpeg = [TITLES[d] for d in results.datasets if results.data(d)["encoding"] == "jpeg"]
-    text = environment.get_template("REPORT.md.j2").render(
+    return _fill(
+        "REPORT.md.j2",
         notes=[
             f"{name}: trained and tested on a copy of the images that went through lossy JPEG; accuracies are "
             "not comparable with those on the original archive."
@@ -82,6 +79,18 @@ def render(results: Results) -> str:
         settings=tables.markdown(tables.settings(results)),
         machine=_machine(results.machine()),
     )
+
+
+def render_card(results: Results) -> str:
+    """The card of the packed networks as text."""
+    return _fill("CARD.md.j2", cards=cards(results))
+
+
+def _fill(template: str, **values: Any) -> str:
+    environment = Environment(
+        loader=PackageLoader("xnornet.report"), undefined=StrictUndefined, trim_blocks=True, autoescape=False
+    )
+    text = environment.get_template(template).render(values)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 

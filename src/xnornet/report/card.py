@@ -1,0 +1,61 @@
+"""The card of the packed networks: what each was trained on and how, what it reaches, and what it is not for."""
+
+from typing import Any
+
+from xnornet.report.read import Results
+from xnornet.report.style import TITLES
+
+ADVICE = (
+    "It knows these classes alone: any other image gets one of them too, and the logits are no calibrated confidence."
+)
+
+
+def cards(results: Results) -> list[dict[str, Any]]:
+    """What the template says of each network."""
+    return [_card(results, dataset) for dataset in results.datasets]
+
+
+def _card(results: Results, dataset: str) -> dict[str, Any]:
+    data, memory, packed = results.data(dataset), results.memory(dataset), results.packed(dataset)
+    settings = results.settings(dataset, "xnor")
+    batch, by_threads = next(iter(results.inference(dataset).items()))
+    shape = data["shape"].replace("x", ", ")
+    limits = [ADVICE]
+    if data["encoding"] == "jpeg":
+        limits.insert(0, "Trained and tested on images that went through lossy JPEG, not on the original archive.")
+    return {
+        "title": TITLES[dataset],
+        "file": f"{dataset}.safetensors",
+        "example": f"(1, {shape})",
+        "shape": shape,
+        "kilobytes": f"{memory['packed_bytes'] / 1000:,.1f}",
+        "float_kilobytes": f"{memory['float_bytes'] / 1000:,.1f}",
+        "classes": data["classes"],
+        "source": data["source"],
+        "train_images": f"{data['train_images']:,}",
+        "validation": f"{settings['data']['validation']:,}",
+        "test_images": f"{data['test_images']:,}",
+        "test_accuracy": f"{packed['test_accuracy']:.2f}",
+        "float_accuracy": f"{results.trained(dataset, 'float')['test_accuracy']:.2f}",
+        "same_answers": f"{packed['same_answers']:.2f}",
+        "recipe": _recipe(settings),
+        "batch": batch.removeprefix("batch"),
+        "milliseconds": f"{next(iter(by_threads.values()))['packed_ms']:.3g}",
+        "cpu": results.machine()["cpu"]["name"],
+        "limits": " ".join(limits),
+    }
+
+
+def _recipe(settings: dict[str, Any]) -> str:
+    how, training = settings["optimization"], settings["training"]
+    model = ", ".join(f"{key} {value}" for key, value in settings["model"].items() if key != "name")
+    parts = [
+        *([model] if model else []),
+        f"{how['epochs']} epochs of {how['optimizer']}",
+        f"learning rate {how['learning_rate']:g} ({how['schedule']}, {how['warmup_epochs']:g} epochs of warm-up)",
+        f"weight decay {how['weight_decay']:g}",
+        f"batch size {training['batch_size']}",
+        f"gradient {how['gradient']}",
+        "augmentation " + ", ".join(f"{name} {value}" for name, value in training["augment"].items() if value),
+    ]
+    return "; ".join(parts)
