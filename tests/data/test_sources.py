@@ -27,6 +27,10 @@ def failing(_: bytes) -> tuple[int, bytes]:
     return 500, b""
 
 
+def missing(_: bytes) -> tuple[int, bytes]:
+    return 404, b""
+
+
 def stalling(_: bytes) -> tuple[int, None]:
     return 200, None
 
@@ -45,14 +49,14 @@ def test_download(name: str, server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("fault", [altered, truncated, failing])
+@pytest.mark.parametrize("fault", [altered, truncated, failing, missing])
 def test_a_damaged_download_is_fetched_again(name: str, fault: object, server: Server, tmp_path: Path) -> None:
     server.faults = [fault]
     assert len(prepare(name, SPLIT, tmp_path).test) == 20
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("fault", [altered, truncated, failing])
+@pytest.mark.parametrize("fault", [altered, truncated, failing, missing])
 def test_a_download_that_stays_damaged_is_an_error(name: str, fault: object, server: Server, tmp_path: Path) -> None:
     server.faults = [fault] * 20
     with pytest.raises(DataError, match=rf"{name} could not be downloaded in 3 attempts .*set XNORNET_DATA"):

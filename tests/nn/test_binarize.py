@@ -110,6 +110,13 @@ def test_paper_and_corrected_point_apart(shape: tuple[int, ...]) -> None:
     assert torch.nn.functional.cosine_similarity(corrected.flatten(), paper.flatten(), dim=0) < 0.99
 
 
+@pytest.mark.parametrize(("shape", "inputs", "products"), [((50, 20, 5, 5), 20, 500), ((500, 800), 800, 800)])
+def test_the_reference_factor(shape: tuple[int, ...], inputs: int, products: int) -> None:
+    """(1 - 1/c) n times the corrected gradient, c input channels, n weights of an output channel."""
+    corrected, reference = (grad_of(latent(shape), upstream(shape), g) for g in ("corrected", "reference"))
+    torch.testing.assert_close(reference, (1 - 1 / inputs) * products * corrected)
+
+
 def test_wrong_arguments_are_named() -> None:
     with pytest.raises(ValueError, match="unknown gradient 'exact': choose from corrected, paper, detached"):
         scaled_sign(latent((2, 3)), "exact")  # type: ignore[arg-type]

@@ -1,0 +1,107 @@
+"""The study: arms that differ as they say, shared seeds, results that outlive a kill, intervals that are right."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import xnornet.study as under_test
+from xnornet.data import Prepared, prepare
+from xnornet.params import Arm, Params, ParamsError, Runtime, Study, load
+from xnornet.study import settings_of, shrink, study, summary
+
+ROOT = Path(__file__).parents[1]
+RUNTIME = Runtime(device="cpu", threads=1, seed=0)
+PLAN = Study(seeds=2, arms={"corrected": Arm(), "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    return load(ROOT / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def digits(params: Params) -> Prepared:
+    return prepare("digits", params.digits.data)
+
+
+def short(params: Params, arms: list[str]) -> Any:
+    length = {"epochs": 1, "warmup_epochs": 0.0, "arms": arms}
+    return params.digits.model_copy(update={"study": params.digits.study.model_copy(update=length)})
+
+
+def test_a_row_a_training_with_shared_seeds(digits: Prepared, params: Params, tmp_path: Path) -> None:
+    rows = study(digits, short(params, ["corrected", "paper"]), PLAN, RUNTIME, finished=tmp_path, identity="", title="")
+    assert rows[["arm", "seed"]].to_numpy().tolist() == [["corrected", 0], ["corrected", 1], ["paper", 0], ["paper", 1]]
+    assert rows.train_loss.nunique() == 4, "two trainings are the same"
+    assert (rows.epochs == 1).all() and (rows.image_size == 28).all()
+
+
+def test_a_killed_study_goes_on_with_the_next_training(
+    digits: Prepared, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, fit = short(params, ["corrected", "paper"]), under_test.fit
+    whole = study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "whole", identity="", title="")
+    calls: list[str] = []
+
+    def mortal(*arguments: Any, **options: Any) -> Any:
+        calls.append(options["title"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(under_test, "fit", mortal)
+    with pytest.raises(KeyboardInterrupt):
+        study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "killed", identity="", title="")
+    again = study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "killed", identity="", title="")
+    assert len(calls) == 3 + 2, "what was finished is not trained again"
+    pd.testing.assert_frame_equal(again, whole)
+
+
+def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
+    plain, loose = (settings_of(params.cifar10, arm) for arm in (Arm(), Arm(clamp=False)))
+    assert plain.xnor.clamp and not loose.xnor.clamp
+    assert plain.xnor.model_copy(update={"clamp": False}) == loose.xnor
+    assert plain.model.width == params.cifar10.study.width  # type: ignore[union-attr]
+    assert plain.xnor.epochs == params.cifar10.study.epochs
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        (["corrected", "papyrus"], "unknown arm 'papyrus': choose from corrected"),
+        (["corrected", "same"], "'same' changes the same as 'corrected'"),
+    ],
+)
+def test_arms_that_make_no_sense(
+    arms: list[str], message: str, digits: Prepared, params: Params, tmp_path: Path
+) -> None:
+    plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": Arm()}})
+    with pytest.raises(ParamsError, match=message):
+        study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, identity="", title="")
+
+
+def test_images_are_halved_by_averaging() -> None:
+    data = prepare("shapes", load(ROOT / "params.yaml").shapes.data.model_copy(update={"train": 20, "test": 10}))
+    half = shrink(data, 16)
+    assert half.train.images.shape == (20, 16, 16, 3) and half.classes == data.classes
+    assert abs(half.train.images.mean() - data.train.images.mean()) < 1
+    assert shrink(data, 32).train.images.tobytes() == data.train.images.tobytes()
+
+
+def test_intervals_are_those_of_a_paired_t_test() -> None:
+    rng = np.random.default_rng(0)
+    first = rng.normal(90, 3, 6)
+    other = first - 0.5 + rng.normal(0, 0.1, 6)
+    rows = pd.DataFrame(
+        {"arm": ["a"] * 6 + ["b"] * 6, "seed": [*range(6)] * 2, "validation_accuracy": [*first, *other]}
+    )
+    found = summary(rows)
+    expected = stats.ttest_rel(other, first).confidence_interval(0.95)
+    assert found["b"]["low"] == pytest.approx(expected.low, abs=1e-4)
+    assert found["b"]["high"] == pytest.approx(expected.high, abs=1e-4)
+    assert found["b"]["high"] < 0, "the pairs see what the spread over seeds hides"
+    assert found["a"] == {"mean": round(first.mean(), 4), "std": round(first.std(ddof=1), 4), "runs": 6}
