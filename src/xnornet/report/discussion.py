@@ -167,7 +167,7 @@ def _time(results: Results) -> Iterator[str]:
         peak = results.peaks("input_channels")["peak_popcount_gmacs"]
         rate = paper.macs / paper.kernel_seconds / 1e9
         yield (
-            f"The kernel runs at {rate:,.0f} billion multiply-accumulates a second, {100 * rate / peak:.0f} % of the plain "
+            f"The kernel runs at {rate:,.0f} billion multiply-accumulates a second, {100 * rate / peak:.0f} % of the "
             "popcount loop's peak."
         )
     yield (
