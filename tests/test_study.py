@@ -15,7 +15,8 @@ from xnornet.study import settings_of, shrink, study, summary
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
-PLAN = Study(seeds=2, arms={"corrected": Arm(), "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
+FIRST = Arm(gradient="corrected", input_scaling=False, centre=True, clamp=True)
+PLAN = Study(seeds=2, arms={"corrected": FIRST, "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_a_killed_study_goes_on_with_the_next_training(
 
 
 def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
-    plain, loose = (settings_of(params.cifar10, arm) for arm in (Arm(), Arm(clamp=False)))
+    plain, loose = (settings_of(params.cifar10, PLAN, PLAN.arms[name]) for name in ("corrected", "loose"))
     assert plain.xnor.clamp and not loose.xnor.clamp
     assert plain.xnor.model_copy(update={"clamp": False}) == loose.xnor
     assert plain.model.width == params.cifar10.study.width  # type: ignore[union-attr]
@@ -79,7 +80,7 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
 def test_arms_that_make_no_sense(
     arms: list[str], message: str, digits: Prepared, params: Params, tmp_path: Path
 ) -> None:
-    plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": Arm()}})
+    plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": FIRST}})
     with pytest.raises(ParamsError, match=message):
         study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, identity="", title="")
 

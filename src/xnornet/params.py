@@ -107,12 +107,13 @@ class Xnor(Optimization):
     clamp: bool
 
 
-class Short(Section):
-    """The short trainings of a study: which arms, their length, and the size of the network and its images."""
+class Short(Optimization):
+    """The short trainings of a study: which arms, the recipe they share, and the size of the network and its images.
+
+    A recipe of its own, so that an experiment with the full training leaves the study alone.
+    """
 
     arms: Annotated[list[str], Field(min_length=2)]
-    epochs: PositiveInt
-    warmup_epochs: NonNegativeFloat
     image_size: PositiveInt
     width: PositiveInt | None = None
 
@@ -133,7 +134,7 @@ class DatasetParams(Section):
 
 
 class Arm(Section):
-    """What one arm of the study changes in the block `xnor`."""
+    """What one arm of the study has that the first has not; the first arm has everything."""
 
     gradient: Gradient | None = None
     input_scaling: bool | None = None
@@ -147,6 +148,14 @@ class Study(Section):
 
     seeds: Annotated[int, Field(ge=2)]
     arms: Annotated[dict[str, Arm], Field(min_length=2)]
+
+    @model_validator(mode="after")
+    def _first_is_complete(self) -> "Study":
+        name, first = next(iter(self.arms.items()))
+        missing = [key for key in ("gradient", "input_scaling", "centre", "clamp") if getattr(first, key) is None]
+        if missing:
+            raise ValueError(f"the first arm, {name}, must say all; it lacks {', '.join(missing)}")
+        return self
 
 
 class Bench(Section):

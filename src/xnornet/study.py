@@ -18,7 +18,7 @@ from xnornet.data import Images, Prepared
 from xnornet.files import write_json
 from xnornet.nn.checkpoint import key
 from xnornet.nn.training import fit
-from xnornet.params import Arm, DatasetParams, ParamsError, Runtime, Study
+from xnornet.params import Arm, DatasetParams, Optimization, ParamsError, Runtime, Study, Xnor
 
 CONFIDENCE = 0.95
 
@@ -39,7 +39,7 @@ def study(
     rows = []
     for seed in range(plan.seeds):
         for name, arm in arms.items():
-            settings = settings_of(params, arm)
+            settings = settings_of(params, plan, arm)
             of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
             path = finished / f"{key(settings.model_dump(), of_run.model_dump(), identity)}.json"
             if not path.exists():
@@ -84,12 +84,13 @@ def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
     return arms
 
 
-def settings_of(params: DatasetParams, arm: Arm) -> DatasetParams:
-    """The parameters of one training: the data set's, cut to the study's length and size, changed as the arm says."""
+def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
+    """The parameters of one training: the study's recipe and size, and what the first arm and this one say."""
     short = params.study
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
-    length = {"epochs": short.epochs, "warmup_epochs": short.warmup_epochs}
-    xnor = params.xnor.model_copy(update=length | arm.model_dump(exclude_none=True))
+    recipe = {name: getattr(short, name) for name in Optimization.model_fields}
+    first = next(iter(plan.arms.values()))
+    xnor = Xnor.model_validate(recipe | first.model_dump(exclude_none=True) | arm.model_dump(exclude_none=True))
     return params.model_copy(update={"model": model, "xnor": xnor})
 
 
