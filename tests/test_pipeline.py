@@ -150,7 +150,16 @@ def test_the_readmes_experiments(built: Path) -> None:
     while "Running" in (status := run(built, "dvc", "queue", "status")) or "Queued" in status:
         time.sleep(2)
     assert status.count("Success") == 2, status
-    shown = run(built, "dvc", "exp", "show", "--only-changed", "--md", "--drop", ".*(ms|bytes|second).*|.*(sweep|study|pace|packed).*")
+    shown = run(
+        built,
+        "dvc",
+        "exp",
+        "show",
+        "--only-changed",
+        "--md",
+        "--drop",
+        ".*(ms|bytes|second).*|.*(sweep|study|pace|packed).*",
+    )
     assert "paper" in shown and "digits.xnor.gradient" in shown and "0.85" in shown
     run(built, "dvc", "exp", "apply", "paper")
     assert yaml.safe_load((built / "params.yaml").read_text())["digits"]["xnor"]["gradient"] == "paper"
