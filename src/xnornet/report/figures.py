@@ -156,7 +156,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
         left.set_yticks(list(y.values()), list(arms))
         left.invert_yaxis()
         left.set(xlabel="validation accuracy (%)")
-        left.legend(fontsize=10)
+        left.legend(fontsize=10, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # where no point can be
         right.axvline(0, color=GREY)
         for arm, values in arms.items():
             if "difference" in values:
