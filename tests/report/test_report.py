@@ -59,10 +59,10 @@ def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
 
 
 def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:
-    assert "worse is paper (-0.50 points)" in render(results)
+    assert 'it is lower with "paper" (-0.50 points)' in render(results)
     change("metrics/study/mnist.json", "mnist", "study", "paper", difference=-0.1, low=-0.3, high=0.1)
     after = render(results)
-    assert "no difference that the intervals can tell from 0 makes paper (-0.10)" in after and "worse is" not in after
+    assert 'a difference from 0 is not shown for "paper" (-0.10)' in after and "lower with" not in after
 
 
 def test_an_unusual_width_is_said(results: Results, change: Callable[..., None]) -> None:

@@ -69,16 +69,17 @@ def _study(results: Results) -> Iterator[str]:
     for dataset in results.datasets:
         first, *others = results.study(dataset).items()
         runs = first[1]["runs"]
-        lower = [f"{arm} ({v['difference']:+.2f} points)" for arm, v in others if v["high"] < 0]
-        higher = [f"{arm} ({v['difference']:+.2f} points)" for arm, v in others if v["low"] > 0]
-        open_ = [f"{arm} ({v['difference']:+.2f})" for arm, v in others if v["low"] <= 0 <= v["high"]]
-        yield f"On {TITLES[dataset]}, {runs:.0f} short trainings an arm, compared seed by seed with the arm {first[0]}:"
+        lower = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["high"] < 0]
+        higher = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["low"] > 0]
+        open_ = [f'"{arm}" ({v["difference"]:+.2f})' for arm, v in others if v["low"] <= 0 <= v["high"]]
+        verdicts = [
+            claim(bool(higher), f"validation accuracy is higher with {_listed(higher)}"),
+            claim(bool(lower), f"it is lower with {_listed(lower)}"),
+            claim(bool(open_), f"a difference from 0 is not shown for {_listed(open_)}"),
+        ]
         yield (
-            "; ".join(
-                [f"worse is {_listed(lower)}"] * bool(lower)
-                + [f"better is {_listed(higher)}"] * bool(higher)
-                + [f"no difference that the intervals can tell from 0 makes {_listed(open_)}"] * bool(open_)
-            )
+            f'On {TITLES[dataset]}, {runs:.0f} short trainings an arm, compared seed by seed with the arm "{first[0]}": '
+            + "; ".join(filter(None, verdicts))
             + "."
         )
     yield (
