@@ -123,22 +123,33 @@ def test_windows_line_ends_just_work(copy: Path) -> None:
     assert run(copy, "train.py", "digits", "xnor").returncode == 0
 
 
-def test_ctrl_c_leaves_a_training_that_goes_on(copy: Path) -> None:
+@pytest.fixture
+def training(copy: Path) -> Iterator["subprocess.Popen[str]"]:
+    """A training without end; killed afterwards, however the test went."""
     edit_params(copy, {"digits.xnor.epochs": 2000})
-    process = start(copy, "train.py", "digits", "xnor")
+    # A shell starts what it puts into the background with SIGINT ignored, and children inherit that.
+    heed = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = start(copy, "train.py", "digits", "xnor", **heed)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_leaves_a_training_that_goes_on(training: "subprocess.Popen[str]", copy: Path) -> None:
     deadline = time.monotonic() + 60
     while not list((copy / ".ckpt").glob("*/*.pt")) and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 1 and "Traceback" not in output
+    training.send_signal(signal.SIGINT)
+    output, _ = training.communicate(timeout=60)
+    assert training.returncode == 1 and "Traceback" not in output
     assert output.splitlines()[-1] == "interrupted: the same command goes on from the last checkpoint"
     again = start(copy, "train.py", "digits", "xnor")
-    assert again.stdout
-    lines = iter(again.stdout.readline, "")
-    assert any("going on after epoch" in line for line in lines)
-    again.kill()
-    again.communicate()
+    try:
+        assert again.stdout
+        assert any("going on after epoch" in line for line in iter(again.stdout.readline, ""))
+    finally:
+        again.kill()
+        again.communicate()
 
 
 def test_the_same_stage_twice_at_a_time_runs_one_after_the_other(copy: Path) -> None:
