@@ -16,7 +16,7 @@ RESULTS = ("dvc.lock", "metrics", "plots", "REPORT.md", "models")
 
 # Results that hold times; everything else is the same, to the byte, in every run on one machine.
 TIMED = re.compile(
-    r"metrics/(time|pace|inference|sweeps)/|plots/(inference|sweeps)/|"
+    r"metrics/(time|pace|inference|sweeps)/|plots/(inference|sweeps)/|models/packed/README\.md|"
     r"plots/figures/(inference-|speedup-|roofline|time-shares)"
 )
 # Of REPORT.md, the tables without times.
