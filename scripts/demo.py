@@ -21,6 +21,7 @@ def shorten(folder: Path) -> None:
         "bench.seconds_per_point": 2.0,
         "bench.threads": [1],
         "bench.peers": False,
+        "sweep.passes": 1,
         "sweep.seconds_per_point": 0.4,
         "sweep.input_channels": [1, 16, 64, 128, 256, 512],
         "sweep.filter_size": [1, 3, 5, 7],

@@ -59,6 +59,7 @@ def cut_to_seconds(folder: Path, datasets: list[str]) -> None:
         "bench.peers": False,
         "bench.batches": [1, 8],
         "bench.threads": [1],
+        "sweep.passes": 1,
         "sweep.seconds_per_point": 0.05,
         "sweep.input_channels": [3, 64],
         "sweep.output_channels": [10],

@@ -11,7 +11,7 @@ def main() -> None:
     (axis,) = arguments(__doc__, "axis")
     params = load().sweep
     peaks = measure_peaks()
-    rows = sweep(axis, params.values(axis), peaks=peaks, budget_seconds=params.seconds_per_point)
+    rows = sweep(axis, params.values(axis), peaks=peaks, passes=params.passes, budget_seconds=params.seconds_per_point)
     write_csv(f"plots/sweeps/{axis}.csv", rows)
     metrics = {
         "speedup": {str(row.value): round(row.speedup_torch, 2) for row in rows.itertuples()},

@@ -1,11 +1,12 @@
 """A stage on a full disk, in a folder it may not write to, with garbled parameters, interrupted, run twice at once."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,10 @@ def copy(prepared: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(prepared, tmp_path / "a copy"))
 
 
-def start(folder: Path, script: str, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-    command = [sys.executable, f"stages/{script}", *arguments]
+def start(
+    folder: Path, script: str, *arguments: str, prefix: Sequence[str] = (), **options: Any
+) -> "subprocess.Popen[str]":
+    command = [*prefix, sys.executable, f"stages/{script}", *arguments]
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen(command, cwd=folder, env=environment(folder), **output, **options)
 
@@ -92,6 +95,28 @@ def test_a_folder_that_must_not_be_written_to(copy: Path, tmp_path: Path) -> Non
     (copy / "models").unlink()
     again = run(copy, "train.py", "digits", "xnor")
     assert again.returncode == 0 and "going on after epoch" in again.stdout, "the training is lost"
+
+
+@pytest.mark.parametrize(
+    ("path", "mode"),
+    [("models", 0o555), (".ckpt", 0o555), ("data/digits.safetensors", 0o000), ("params.yaml", 0o000)],
+)
+def test_no_permission(path: str, mode: int, copy: Path) -> None:
+    # Root may do anything, unless it gives that up.
+    powerless = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if powerless and not shutil.which("setpriv"):
+        pytest.skip("root needs setpriv to give up its permissions")
+    forbidden = copy / path
+    if not forbidden.exists() and not forbidden.suffix:
+        forbidden.mkdir()
+    usual = forbidden.stat().st_mode
+    forbidden.chmod(mode)
+    try:
+        fails_with(run(copy, "train.py", "digits", "xnor", prefix=powerless), "Permission denied", path)
+    finally:
+        forbidden.chmod(usual)
+    assert run(copy, "train.py", "digits", "xnor").returncode == 0
+    assert not leftovers(copy)
 
 
 @pytest.mark.parametrize(

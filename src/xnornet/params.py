@@ -171,6 +171,7 @@ class Bench(Section):
 class Sweep(Section):
     """The values that each sweep of a binary layer's shape visits."""
 
+    passes: PositiveInt
     seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     input_channels: Annotated[list[PositiveInt], Field(min_length=1)]
     output_channels: Annotated[list[PositiveInt], Field(min_length=1)]

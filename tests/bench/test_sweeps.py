@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,7 @@ from xnornet.bench import sweeps
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.sweeps import AXES, sweep
 from xnornet.bench.theory import Peaks, speedup_law
+from xnornet.bench.timing import Timing
 
 PEAKS = Peaks(popcount=600.0, float32=30.0)
 
@@ -23,6 +26,20 @@ def test_one_row_a_value_with_consistent_columns() -> None:
     assert frame.law_machine.tolist() == [speedup_law(20, 5, 20.0)] * 2
     assert (frame.repeats == 5).all()
     assert not frame.isna().any(axis=None)
+
+
+def test_passes_are_made_in_processes_of_their_own() -> None:
+    frame = sweep("output_channels", [3], peaks=PEAKS, passes=2, budget_seconds=0)
+    assert frame.repeats.tolist() == [10]
+
+
+@pytest.mark.parametrize("drift", [1.08, 1.15])
+def test_a_speedup_that_drifts_between_passes_is_marked(drift: float) -> None:
+    steady = {name: Timing(1.0, 1.0, 1.0, repeats=30, loops=1) for name in sweeps._COLUMNS.values()}
+    half = {name: Timing(drift**0.5, drift**0.5, drift**0.5, 30, 1) for name in sweeps._COLUMNS.values()}
+    other = half | {"ours": replace(half["ours"], median=drift**-0.5)}
+    row = sweeps._row(3, AXES["output_channels"](3), [steady, half, other], PEAKS)
+    assert row["noisy"] is row["loop_noisy"] is (drift > 1.1)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +84,11 @@ def test_refused_before_anything_is_timed(
     monkeypatch.setattr(sweeps, "_time", lambda *_: pytest.fail("timed something"))
     with pytest.raises(ValueError, match=message):
         sweep(axis, values, peaks=PEAKS)
+
+
+def test_no_passes_are_refused() -> None:
+    with pytest.raises(ValueError, match="passes must be at least 1, not 0"):
+        sweep("batch", [1], peaks=PEAKS, passes=0)
 
 
 def test_a_filter_larger_than_the_image_names_axis_and_value(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,22 @@ def test_a_timing_is_noisy_above_a_tenth_of_its_median(q3: float, noisy: bool) -
     assert Timing(median=1.0, q1=1.0, q3=q3, repeats=30, loops=1).noisy is noisy
 
 
+def test_passes_are_summed_up_by_their_median_one() -> None:
+    fast, usual, slow = (Timing(m, 0.99 * m, 1.01 * m, repeats=30, loops=2, cores=m) for m in (1.0, 1.05, 1.2))
+    summary = Timing.of_passes([slow, fast, usual])
+    assert (summary.median, summary.repeats, summary.loops, summary.cores) == (1.05, 90, 2, 1.0)
+    assert summary.iqr == pytest.approx(0.021)
+    assert summary.disagreement == pytest.approx(0.2)
+    assert not any(timing.noisy for timing in (fast, usual, slow))
+    assert summary.noisy
+    assert not Timing.of_passes([fast, usual]).noisy
+
+
+def test_no_passes_are_no_timing() -> None:
+    with pytest.raises(ValueError, match="at least one pass"):
+        Timing.of_passes([])
+
+
 @pytest.mark.parametrize(("share", "starved"), [(1.0, False), (2.0, False), (0.95, False), (0.5, True)])
 def test_a_shared_core_is_noticed_without_any_spread(
     share: float, starved: bool, caplog: pytest.LogCaptureFixture

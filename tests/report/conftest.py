@@ -109,6 +109,7 @@ def _sweep(root: Path, axis: str, values: list[int]) -> None:
         "value": value, "ours_seconds": seconds, "packing_seconds": seconds / 10, "kernel_seconds": seconds,
         "torch_seconds": speedup * seconds, "float32_loop_seconds": 2 * speedup * seconds, "speedup_torch": speedup,
         "speedup_loop": 2 * speedup, "law_paper": 62.0, "law_machine": 21.0, "macs": 115_605_504, "noisy": False,
+        "loop_noisy": False,
     }  # fmt: skip
     dump_csv(root / f"plots/sweeps/{axis}.csv", pd.DataFrame(frame))
     peaks = {"peak_popcount_gmacs": 1260.0, "peak_float32_gmacs": 60.0, "noisy_points": 0, "speedup": {}}

@@ -1,7 +1,9 @@
 """Speed-up against one parameter of a layer at a time, as the paper's figures 4b and 4c plot it, beside its laws."""
 
 import logging
+import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +13,7 @@ from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.ours import END_TO_END, KERNEL, PACKING, ours
 from xnornet.bench.theory import Peaks, measure_peaks, speedup_law
-from xnornet.bench.timing import Timing, compare, threads, timing_lock
+from xnornet.bench.timing import NOISY, Timing, compare, spread, threads, timing_lock
 from xnornet.bench.workload import LAYERS, Layer, Problem, line_up
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ def sweep(
     *,
     peaks: Peaks | None = None,
     thread_count: int = 1,
+    passes: int = 1,
     repeats: int = 30,
     budget_seconds: float = 4.0,
 ) -> pd.DataFrame:
@@ -55,28 +58,29 @@ def sweep(
 
     axis: one of `AXES`, which say what stays fixed. peaks: of this machine, for the law of its own; measured if not
     given. thread_count: for torch and ours alike; the axis `threads` has its own, and the plain loop always one.
-    budget_seconds: per value, after which the rounds end early, but not before the fifth; a value whose five rounds
-    take longer takes longer.
+    passes: how often to visit all values, each time in a fresh process, so that what one process or one minute does to
+    its timings shows; 1 stays in this one. budget_seconds: per value and pass, after which the rounds end early, but
+    not before the fifth; a value whose five rounds take longer takes longer.
 
     One row a value, in column `value`. In seconds per call, `X_seconds` (median) and `X_iqr`, X being ours (packing and
     kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster of the
     two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel alone
-    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats and noisy
-    (`Timing.noisy` of some contestant).
+    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats, noisy
+    (`Timing.noisy` of ours, a part of it or the faster torch, or speedup_torch differs by more than 10 % between
+    passes) and loop_noisy (the same of the plain loop and speedup_loop).
 
     More threads than this process may use are left out, with a warning. ValueError, before anything is timed, for an
-    unknown axis or an impossible value.
+    unknown axis, an impossible value or no passes.
     """
     layers = _layers(axis, values)
-    rows = []
+    if passes < 1:
+        raise ValueError(f"passes must be at least 1, not {passes}")
+    counts = {value: value if axis == "threads" else thread_count for value in layers}
+    work = (layers, counts, repeats, budget_seconds)
     with timing_lock():
         peaks = peaks or measure_peaks()
-        for value, layer in layers.items():
-            count = value if axis == "threads" else thread_count
-            with threads(count):
-                timings = _time(layer, count, repeats, budget_seconds)
-            rows.append(_row(value, layer, timings, peaks))
-            log.info("%s %d: %.1fx torch float32", axis, value, rows[-1]["speedup_torch"])
+        timed = [_visit(*work)] if passes == 1 else [_in_fresh_process(*work) for _ in range(passes)]
+    rows = [_row(value, layer, [one[value] for one in timed], peaks) for value, layer in layers.items()]
     return pd.DataFrame(rows)
 
 
@@ -99,6 +103,23 @@ def _layers(axis: str, values: Sequence[int]) -> dict[int, Layer]:
     return layers
 
 
+def _in_fresh_process(*work: Any) -> dict[int, dict[str, Timing]]:
+    # Spawned, not forked: a fork would inherit this process's memory, and the locks of its thread pools.
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_visit, *work).result()
+
+
+def _visit(
+    layers: Mapping[int, Layer], counts: Mapping[int, int], repeats: int, budget_seconds: float
+) -> dict[int, dict[str, Timing]]:
+    """One pass over all values: their contestants' timings."""
+    timed = {}
+    for value, layer in layers.items():
+        with threads(counts[value]):
+            timed[value] = _time(layer, counts[value], repeats, budget_seconds)
+    return timed
+
+
 def _time(layer: Layer, count: int, repeats: int, budget_seconds: float) -> dict[str, Timing]:
     builders = {**ours(count), **BASELINES}
     ready, skipped = line_up({name: builders[name] for name in _COLUMNS.values()}, Problem(layer))
@@ -108,12 +129,18 @@ def _time(layer: Layer, count: int, repeats: int, budget_seconds: float) -> dict
     return compare(calls, repeats=repeats, budget_seconds=budget_seconds)
 
 
-def _row(value: int, layer: Layer, timings: Mapping[str, Timing], peaks: Peaks) -> dict[str, Any]:
+def _row(value: int, layer: Layer, passes: Sequence[Mapping[str, Timing]], peaks: Peaks) -> dict[str, Any]:
+    timings = {name: Timing.of_passes([one[name] for one in passes]) for name in _COLUMNS.values()}
     seconds: dict[str, Any] = {}
     for column, name in _COLUMNS.items():
         seconds |= {f"{column}_seconds": timings[name].median, f"{column}_iqr": timings[name].iqr}
     layout = min(("nchw", "channels_last"), key=lambda name: seconds[f"torch_{name}_seconds"])
     torch_seconds = seconds[f"torch_{layout}_seconds"]
+    torch_name = _COLUMNS[f"torch_{layout}"]
+
+    def disagree(baseline: str) -> bool:
+        return spread([one[baseline].median / one[END_TO_END].median for one in passes]) > NOISY
+
     return {
         "value": value,
         **seconds,
@@ -127,5 +154,6 @@ def _row(value: int, layer: Layer, timings: Mapping[str, Timing], peaks: Peaks) 
         "law_machine": speedup_law(layer.in_channels, layer.kernel, peaks.ratio),
         "macs": layer.macs,
         "repeats": min(timing.repeats for timing in timings.values()),
-        "noisy": any(timing.noisy for timing in timings.values()),
+        "noisy": disagree(torch_name) or any(timings[name].noisy for name in (END_TO_END, PACKING, KERNEL, torch_name)),
+        "loop_noisy": disagree(_LOOP) or timings[_LOOP].noisy,
     }

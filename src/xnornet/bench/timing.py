@@ -23,7 +23,7 @@ from xnornet.bench.machine import usable_cores
 log = logging.getLogger(__name__)
 
 NOISY = 0.10
-"""A timing whose interquartile range exceeds this share of its median is marked as noisy."""
+"""A timing whose interquartile range, or the distance of whose passes, exceeds this share is marked as noisy."""
 
 STARVED = 0.90
 """So is one whose calls got less than this share of a core.
@@ -45,6 +45,8 @@ class Timing:
     loops: int
     cores: float = 1.0
     """CPU seconds of the whole process per second, in the median block."""
+    disagreement: float = 0.0
+    """How far the medians of several passes lie apart: largest over smallest, less 1."""
 
     @classmethod
     def of(cls, blocks: Sequence["Block"], loops: int) -> "Timing":
@@ -55,6 +57,19 @@ class Timing:
         cores = float(np.median([block.cpu_seconds / max(block.seconds, 1e-9) for block in blocks]))
         return cls(median, q1, q3, len(blocks), loops, cores)
 
+    @classmethod
+    def of_passes(cls, passes: Sequence["Timing"]) -> "Timing":
+        """Summarize timings of one contestant that were made some time apart: the median pass, and how they disagree.
+
+        The spread within one pass does not see what lasts longer than it: a clock rate that drifts, memory that lies
+        differently in the next process. ValueError for none.
+        """
+        if not passes:
+            raise ValueError("a timing needs at least one pass")
+        q1, median, q3 = (float(np.median([getattr(one, name) for one in passes])) for name in ("q1", "median", "q3"))
+        repeats, cores = sum(one.repeats for one in passes), min(one.cores for one in passes)
+        return cls(median, q1, q3, repeats, passes[0].loops, cores, spread([one.median for one in passes]))
+
     @property
     def iqr(self) -> float:
         """Interquartile range, in seconds."""
@@ -62,13 +77,18 @@ class Timing:
 
     @property
     def noisy(self) -> bool:
-        """Whether the interquartile range is wider than 10 % of the median, or the process had to share its core."""
-        return self.iqr > NOISY * self.median or self.starved
+        """Whether the quartiles or the passes lie more than 10 % apart, or the process had to share its core."""
+        return self.iqr > NOISY * self.median or self.disagreement > NOISY or self.starved
 
     @property
     def starved(self) -> bool:
         """Whether the calls got less than 90 % of a core, so that they took longer than they need."""
         return self.cores < STARVED
+
+
+def spread(values: Sequence[float]) -> float:
+    """How far positive values lie apart: largest over smallest, less 1."""
+    return max(values) / min(values) - 1
 
 
 class Block(NamedTuple):

@@ -92,7 +92,8 @@ class Prepared:
     def load(path: str | Path) -> "Prepared":
         """Read the file; DataError if it is missing, damaged or not one of ours."""
         try:
-            with safe_open(path, "numpy") as file:
+            # safe_open calls every file that it cannot open missing, one without permission too: let Python say it.
+            with Path(path).open("rb"), safe_open(path, "numpy") as file:
                 about = json.loads(file.metadata()["about"])
                 train = Images(file.get_tensor("train_images"), file.get_tensor("train_labels"))
                 test = Images(file.get_tensor("test_images"), file.get_tensor("test_labels"))

@@ -34,7 +34,8 @@ def save_model(
 def load_model(path: str | Path) -> tuple[LeNet5 | ResNet18, dict[str, Any]]:
     """Read a network, on the CPU and in evaluation mode, and what `save_model` was told about it. ModelFileError."""
     try:
-        with safe_open(path, "pt") as file:
+        # safe_open calls every file that it cannot open missing, one without permission too: let Python say it.
+        with Path(path).open("rb"), safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["xnornet"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
         model = build_model(**about.pop("architecture"))

@@ -266,6 +266,6 @@ def _advice(results: Results) -> Iterator[str]:
     noisy = sum(results.peaks(axis)["noisy_points"] for axis in ("input_channels", "output_channels", "filter_size"))
     yield claim(
         noisy > 0,
-        f"{noisy} points of the sweeps are marked with * in the tables, because their quartiles lie more than 10 % of the "
-        "median apart: read them with care.",
+        f"{noisy} points of the sweeps are marked with * in the tables, because their quartiles, or the medians of separate "
+        "passes, lie more than 10 % apart: read them with care.",
     )

@@ -107,7 +107,7 @@ class Results:
         """The points of one sweep."""
         columns = [
             *("value", "ours_seconds", "packing_seconds", "kernel_seconds", "torch_seconds", "float32_loop_seconds"),
-            *("speedup_torch", "speedup_loop", "law_paper", "law_machine", "macs", "noisy"),
+            *("speedup_torch", "speedup_loop", "law_paper", "law_machine", "macs", "noisy", "loop_noisy"),
         ]
         return self.csv(f"plots/sweeps/{axis}.csv", columns)
 

@@ -166,7 +166,9 @@ def sweep(results: Results, axis: str) -> pd.DataFrame:
             "end to end": [f"{1e6 * value:,.1f} µs" for value in rows.ours_seconds],
             "torch float32": [f"{1e6 * value:,.1f} µs" for value in rows.torch_seconds],
             "speed-up": [f"{value:.1f}x" for value in rows.speedup_torch],
-            "over a plain loop": [f"{value:.1f}x" for value in rows.speedup_loop],
+            "over a plain loop": [
+                f"{row.speedup_loop:.1f}x{' *' if row.loop_noisy else ''}" for row in rows.itertuples()
+            ],
             "machine's law": [f"{value:.1f}x" for value in rows.law_machine],
             "paper's law": [f"{value:.1f}x" for value in rows.law_paper],
         }
