@@ -36,7 +36,7 @@ def train(folder: Path, dataset: str, threads: int, device: str, variables: dict
 
 
 def apart(a: bytes, b: bytes) -> float:
-    """The largest difference of two weights."""
+    """The largest difference of two values, BatchNorm's statistics included."""
     one, other = load(a), load(b)
     return max(float(np.abs(one[name].astype(np.float64) - other[name]).max()) for name in one)
 
@@ -79,7 +79,7 @@ def main() -> None:
             [name, "yes" if model == first else "no", f"{apart(model, first):.1e}", f"{accuracy:.2f} %"]
             for name, (model, accuracy) in trained.items()
         ]
-        print(tabulate(rows, ["training", "same bytes", "weights apart", "test accuracy"], tablefmt="github"))
+        print(tabulate(rows, ["training", "same bytes", "values apart", "test accuracy"], tablefmt="github"))
         subprocess.run(
             [sys.executable, "stages/export.py", dataset], cwd=folder, env=environment(folder), check=True, stdout=-1
         )

@@ -86,7 +86,7 @@ def test_command_line_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFi
     monkeypatch.setattr(layer_module, "LAYERS", TINY)
     main(["--layers", "conv", "--repeats", "1", "--no-peers", "--markdown", "--csv", str(tmp_path / "table.csv")])
     printed = capsys.readouterr().out
-    assert "| us per call" in printed
+    assert "| µs per call" in printed
     assert "1 thread, median of 1" in printed
     assert "ONNX" not in printed
     table = pd.read_csv(tmp_path / "table.csv")

@@ -55,11 +55,30 @@ def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     rows = pd.read_csv(path)
     rows.loc[0, "speedup_torch"] *= 3
     rows.to_csv(path, index=False)
-    assert "The law has no image size in it, the measurement has: 17.0x to 51.0x" in render(results)
+    assert "The law does not know the image size, but the measurement depends on it: 17.0x to 51.0x" in render(results)
+
+
+def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
+    assert "are marked (*" not in render(results)
+    for axis in ("threads", "filter_size"):
+        path = results.root / f"plots/sweeps/{axis}.csv"
+        rows = pd.read_csv(path)
+        rows.loc[0, "noisy"] = True
+        rows.to_csv(path, index=False)
+    assert "2 of the 14 points of the sweeps are marked" in render(results)
+
+
+def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Results) -> None:
+    assert "over the fastest float32 contestant" not in render(results)
+    path = results.root / "plots/inference/mnist.csv"
+    rows = pd.read_csv(path)
+    rows.loc[2, ["contestant", "milliseconds_per_image", "times_packed"]] = ["ONNX Runtime float32", 0.2, 10.0]
+    rows.to_csv(path, index=False)
+    assert "over the fastest float32 contestant, ONNX Runtime float32, the gain is 10.0x" in render(results)
 
 
 def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:
-    assert 'it is lower with "paper" (-0.50 points)' in render(results)
+    assert 'validation accuracy is lower with "paper" (-0.50 points)' in render(results)
     change("metrics/study/mnist.json", "mnist", "study", "paper", difference=-0.1, low=-0.3, high=0.1)
     after = render(results)
     assert 'a difference from 0 is not shown for "paper" (-0.10)' in after and "lower with" not in after

@@ -96,18 +96,20 @@ def present(measurement: Measurement, *, markdown: bool = False) -> str:
     times = [[name, *(_microseconds(measurement.timings[layer].get(name)) for layer in names)] for name in contestants]
     peaks = measurement.peaks
     parts = [
-        tabulate(times, ["us per call", *names], tablefmt=style, disable_numparse=True, colalign=_align(names)),
+        tabulate(times, ["µs per call", *names], tablefmt=style, disable_numparse=True, colalign=_align(names)),
         "~ marks an interquartile range above 10 % of the median, or a core shared with another process.",
         tabulate(_ratios(measurement), ["", *names, "geometric mean"], tablefmt=style, disable_numparse=True,
                  colalign=_align([*names, ""])),
-        f"The mean is that of {', '.join(RESNET_LAYERS)}. Peaks of one core, measured: popcount loop "
+        "64@56: 64 channels in and out, 56x56 image, 3x3 kernel, batch 1, and so on; lenet-*: LeNet-5's binary layers, "
+        f"batch 64.\n\nThe mean is that of {', '.join(RESNET_LAYERS)}. Peaks of one core, measured: popcount loop "
         f"{peaks.popcount:.0f}, float32 FMA {peaks.float32:.1f} billion multiply-accumulates a second, "
         f"ratio {peaks.ratio:.1f}.",
     ]  # fmt: skip
     reasons: dict[str, list[str]] = {}
     for layer, left_out in measurement.skipped.items():
         for name, why in left_out.items():
-            reasons.setdefault(f"{name}: {why}", []).append(layer)
+            shown = OPENVINO_CHAIN if name == OPENVINO_CHAIN_RAW else name
+            reasons.setdefault(f"{shown}: {why}", []).append(layer)
     if any(timing.starved for timings in measurement.timings.values() for timing in timings.values()):
         parts.append("The machine was busy with other work: neither times nor ratios are to be trusted.")
     if reasons:

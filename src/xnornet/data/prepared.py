@@ -67,10 +67,10 @@ class Prepared:
         return self.train.take(np.sort(order[validation:])), self.train.take(np.sort(order[:validation]))
 
     def save_samples(self, path: str | Path, side: int = 10) -> None:
-        """Write the first side x side test images as one PNG, row by row."""
-        first = self.test.images[: side * side]
-        _, height, width, channels = first.shape
-        sheet = first.reshape(side, side, height, width, channels).swapaxes(1, 2)
+        """Write side x side test images, evenly spaced in their order, as one PNG, row by row."""
+        chosen = self.test.images[:: len(self.test) // side**2][: side**2]
+        _, height, width, channels = chosen.shape
+        sheet = chosen.reshape(side, side, height, width, channels).swapaxes(1, 2)
         with atomic(path) as part:
             Image.fromarray(sheet.reshape(side * height, side * width, channels).squeeze()).save(part)
 

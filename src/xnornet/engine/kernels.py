@@ -19,7 +19,7 @@ from xnornet.engine.vector import WIDE, intrinsic
 # Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with.
 ROWS, PANELS = ((7, 2) if CARRY_SAVE else (8, 2)) if WIDE else (4, 1)
 
-BLOCK = 128
+BLOCK = 128 // ROWS * ROWS
 """Pixels that pass all panels together: few enough for L1, enough to read the weights, which may lie in L2, seldom."""
 
 

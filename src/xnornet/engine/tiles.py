@@ -174,13 +174,13 @@ class _BinaryTile(_Tile):
         step = 2 if CARRY_SAVE else 1
         odd = e.ir.and_(taps, e.constant(step - 1))
         if CARRY_SAVE:
-            # Of an odd number of taps the first has no partner: its xor is what the ones start from, else 0.
-            mask = e.splat(e.ir.neg(odd), self.lanes)
-            counts = [
-                counter.Count(zeros.total, e.ir.and_(e.ir.xor(x, w), mask))
-                for row in read(e.constant(0))
-                for x, w in row
-            ]
+            # Of an odd number of taps the first has no partner: its xor is what the ones start from.
+            ones = e.loop(
+                odd,
+                [count.ones for count in counts],
+                lambda tap, _: [e.ir.xor(x, w) for row in read(tap) for x, w in row],
+            )
+            counts = [counter.Count(zeros.total, start) for start in ones]
 
         def body(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
             first = e.ir.add(odd, e.ir.mul(index, e.constant(step)))
@@ -213,9 +213,9 @@ class _BinaryTile(_Tile):
         minus_two = ir.Constant(scale.type, [-2.0] * self.width)
 
         def convert(row: int, accumulators: list[ir.Value]) -> ir.Value:
-            popcounts = builder.sitofp(e.join([e.low_halves(a) for a in accumulators]), scale.type)
-            # Exact: integers below 2^24. Then rounded after each step, as torch rounds: equal to the last bit.
-            y = builder.fadd(self.border_row(row, group, f32), builder.fmul(popcounts, minus_two))
+            popcounts = builder.sitofp(e.low_halves(accumulators), scale.type)
+            # Exact, an integer below 2^24. Then rounded after each step, as torch rounds: equal to the last bit.
+            y = e.fma(popcounts, minus_two, self.border_row(row, group, f32))
             y = builder.fmul(y, scale)
             if mode & Mode.SCALE:
                 place = e.advance(self.field("scale_map"), builder.add(self.pixel, e.constant(row)), 4)

@@ -117,9 +117,12 @@ class Emitter:
         orders = [list(range(part * lanes, (part + 1) * lanes)) for part in range(parts)]
         return [self.ir.shuffle_vector(value, value, ir.Constant(vector(i32, lanes), order)) for order in orders]
 
-    def low_halves(self, value: ir.Value) -> ir.Value:
-        """`<n x i64>` -> `<n x i32>`."""
-        return self.ir.trunc(value, vector(i32, value.type.count))
+    def low_halves(self, parts: Sequence[ir.Value]) -> ir.Value:
+        """One or two `<n x i64>` -> one `<n or 2n x i32>`: the low halves of all, one shuffle of both."""
+        lanes = parts[0].type.count
+        low, high = (self.ir.bitcast(part, vector(i32, 2 * lanes)) for part in (parts[0], parts[-1]))
+        order = ir.Constant(vector(i32, len(parts) * lanes), list(range(0, 2 * len(parts) * lanes, 2)))
+        return self.ir.shuffle_vector(low, high, order)
 
     def bits(self, truths: ir.Value) -> ir.Value:
         """`<n x i1>` as an integer of n bits, lane 0 the lowest."""

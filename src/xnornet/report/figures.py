@@ -1,17 +1,18 @@
 """The figures about networks: what they learned, how they err, what they weigh and how fast they answer."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, NullFormatter
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from xnornet.report.read import VARIANTS, Results
-from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, TITLES, figure
+from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, TITLES, figure, measured_on
 
+SAMPLES_SIDE = 10  # of the sheet of test images that the stage `prepare` writes
 SHOWN_IMAGES = 12
 PEER_COLOURS = (("packed", COLOURS["xnor"]), ("torch", COLOURS["float"]), ("ONNX", GREEN), ("OpenVINO", PURPLE))
 
@@ -31,6 +32,9 @@ def training_curves(results: Results, folder: Path, dataset: str) -> None:
             left.plot(curve.epoch, curve.train_loss, marker=marker, **style)
             right.plot(curve.epoch, curve.validation_accuracy, marker=marker, **style)
         left.set(xlabel="epoch", ylabel="training loss (cross-entropy)", yscale="log")
+        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_formatter("{x:g}")
+        left.yaxis.set_minor_formatter(NullFormatter())
         right.set(xlabel="epoch", ylabel="validation accuracy (%)")
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
@@ -55,6 +59,7 @@ def accuracy(results: Results, folder: Path) -> None:
             axes.bar_label(bars, fmt="%.2f", padding=2)
         axes.set_xticks(range(len(results.datasets)), [TITLES[d] for d in results.datasets])
         axes.set(ylabel="test accuracy (%)", ylim=(0, 125), title="What binarization costs in accuracy")
+        axes.set_yticks(range(0, 101, 20))
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper right", ncols=2)
 
@@ -62,20 +67,27 @@ def accuracy(results: Results, folder: Path) -> None:
 def confusion(results: Results, folder: Path, dataset: str) -> None:
     """How often each class is taken for each other, in percent of the class; errors are coloured, hits are not."""
     with figure(folder, f"confusion-{dataset}", 11, 5.6, ncols=2) as (drawn, both):
-        for axes, variant in zip(both, VARIANTS, strict=True):
+        shares = {}
+        for variant in VARIANTS:
             answers = results.csv(f"plots/predictions/{dataset}-{variant}.csv", ["actual", "predicted"]).astype(str)
             classes = sorted(answers.actual.unique())
-            share = 100 * confusion_matrix(answers.actual, answers.predicted, labels=classes, normalize="true")
+            shares[variant] = 100 * confusion_matrix(
+                answers.actual, answers.predicted, labels=classes, normalize="true"
+            )
+        darkest = max(1.0, *((share - np.diag(np.diag(share))).max() for share in shares.values()))
+        for axes, (variant, share) in zip(both, shares.items(), strict=True):
             errors = share - np.diag(np.diag(share))
-            axes.imshow(errors, cmap="Oranges" if variant == "xnor" else "Blues", vmin=0, vmax=max(1.0, errors.max()))
+            axes.imshow(errors, cmap="Oranges" if variant == "xnor" else "Blues", vmin=0, vmax=darkest)
             for row, column in np.ndindex(share.shape):
                 value = share[row, column]
                 if value >= 0.05:
-                    text = f"{value:.0f}" if value >= 9.95 else f"{value:.1f}"
-                    colour = "white" if errors[row, column] > 0.6 * errors.max() else BLACK
+                    text = f"{value:.0f}" if 9.95 <= value < 99.5 else f"{value:.1f}"
+                    colour = "white" if errors[row, column] > 0.6 * darkest else BLACK
                     weight = "bold" if row == column else "normal"
                     axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour, weight=weight)
-            axes.set_xticks(range(len(classes)), classes, rotation=45 if len(classes[0]) > 1 else 0, ha="center")
+            long = max(map(len, classes)) > 1
+            style: Any = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+            axes.set_xticks(range(len(classes)), classes, **style)
             axes.set_yticks(range(len(classes)), classes)
             axes.set(xlabel="answer", ylabel="class", title=LABELS[variant])
             axes.grid(visible=False)
@@ -124,9 +136,10 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
             ]
             axes.bar_label(bars, labels, padding=4, fontsize=10)
             axes.invert_yaxis()
-            axes.set(xlabel="ms per image", title=f"batch {batch}", xlim=(0, best * 1.45))
+            axes.set(xlabel="ms per image", title=f"batch {batch}", xlim=(0, best * 1.7))
             axes.grid(axis="y", visible=False)
-        drawn.suptitle(f"Inference on one thread: {TITLES[dataset]} (packed is XNOR, the others are its float twin)")
+        measured_on(drawn, results)
+        drawn.suptitle(f"Inference on one thread: {TITLES[dataset]} (packed: XNOR; the others: its float twin)")
 
 
 def weights(results: Results, folder: Path, dataset: str) -> None:
@@ -138,10 +151,10 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
             part = rows[rows.layer == layer]
             axes.stairs(part["count"], [*part.left, part.right.iloc[-1]], fill=True, color=SKY)
             for sign in (-1, 1):
-                label = rf"$\pm\alpha$ = {part.alpha.iloc[0]:.3f}" if sign == 1 else None
+                label = rf"mean $\pm\alpha$ = {part.alpha.iloc[0]:.3f}" if sign == 1 else None
                 axes.axvline(sign * part.alpha.iloc[0], color=COLOURS["xnor"], linestyle="--", label=label)
-            axes.set(xlabel="latent weight", ylabel="weights", title=layer)
-            axes.legend()
+            axes.set(xlabel="latent weight", ylabel="weights", title=layer, ylim=(0, 1.2 * part["count"].max()))
+            axes.legend(loc="upper center", frameon=True, framealpha=1, edgecolor="white")
         drawn.suptitle(f"Latent weights after training, and the two values that replace them: {TITLES[dataset]}")
 
 
@@ -154,8 +167,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
         left.plot([values["mean"] for values in arms.values()], list(y.values()), "|", color=BLACK, label="mean",
                   markersize=16, markeredgewidth=2.5)  # fmt: skip
         left.set_yticks(list(y.values()), list(arms))
-        left.invert_yaxis()
-        left.set(xlabel="validation accuracy (%)")
+        left.set(xlabel="validation accuracy (%)", ylim=(len(arms) - 0.5, -0.5))
         left.legend(fontsize=10, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # where no point can be
         right.axvline(0, color=GREY)
         for arm, values in arms.items():
@@ -171,18 +183,19 @@ def study(results: Results, folder: Path, dataset: str) -> None:
 def answers(results: Results, folder: Path, dataset: str) -> None:
     """A strip of test images with both networks' answers, mistakes first."""
     sheet = np.asarray(Image.open(results.root / f"plots/samples/{dataset}.png"))
-    side = math.isqrt(min(100, len(results.csv(f"plots/predictions/{dataset}-xnor.csv", ["actual"]))))
-    pixels = sheet.shape[0] // side
     both = [results.csv(f"plots/predictions/{dataset}-{v}.csv", ["actual", "predicted"]).astype(str) for v in VARIANTS]
-    first = both[0].head(side * side).assign(xnor=both[1].predicted.head(side * side))
-    wrong = (first.predicted != first.actual).astype(int) + 2 * (first.xnor != first.actual).astype(int)
+    side = SAMPLES_SIDE
+    pixels = sheet.shape[0] // side
+    answered = both[0].assign(xnor=both[1].predicted)
+    answered = answered.iloc[:: len(answered) // side**2].head(side**2).reset_index(drop=True)
+    wrong = (answered.predicted != answered.actual).astype(int) + 2 * (answered.xnor != answered.actual).astype(int)
     chosen = wrong.sort_values(ascending=False, kind="stable").index[:SHOWN_IMAGES]
     with figure(folder, f"answers-{dataset}", 12, 5, nrows=2, ncols=SHOWN_IMAGES // 2) as (drawn, grid):
         for axes, index in zip(grid.flat, chosen, strict=True):
             row, column = divmod(int(index), side)
             top, left = row * pixels, column * pixels
             axes.imshow(sheet[top : top + pixels, left : left + pixels], cmap="gray")
-            _caption(axes, first.actual[index], first.predicted[index], first.xnor[index])
+            _caption(axes, answered.actual[index], answered.predicted[index], answered.xnor[index])
         drawn.suptitle(f"Test images and answers, mistakes first: {TITLES[dataset]}")
 
 

@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
 from xnornet.files import atomic
+from xnornet.report.read import Results
 
 # Okabe and Ito's palette; variants differ in line style or hatch too, for print in grey.
 COLOURS = {"float": "#0072B2", "xnor": "#D55E00"}
@@ -55,3 +56,10 @@ def figure(folder: Path, name: str, width: float = 8, height: float = 4.5, **gri
                     drawn.savefig(part, metadata=metadata)
         finally:
             plt.close(drawn)
+
+
+def measured_on(drawn: Figure, results: Results) -> None:
+    """Say below the figure which CPU and torch the times are from."""
+    machine = results.machine()
+    text = f"{machine['cpu']['name']}, {machine['usable_cores']} cores; torch {machine['libraries']['torch']}"
+    drawn.supxlabel(text, fontsize=9, color=GREY)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 
 from xnornet.report.read import Results
-from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, PURPLE, figure
+from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, PURPLE, figure, measured_on
 
 # axis: (label of x, title, logarithmic x)
 LAWFUL = {
@@ -24,16 +26,12 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
     """Speed-up over both float contestants, beside the paper's law and this machine's."""
     rows = results.sweep(axis)
     x_label, title, logarithmic = LAWFUL[axis]
-    with figure(folder, f"speedup-{axis}", 8.5, 5.2) as (_, axes):
-        axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper: 64 cN/(cN + 64)")
-        axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine: R cN/(cN + R)")
+    with figure(folder, f"speedup-{axis}", 8.5, 5.2) as (drawn, axes):
+        axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper: 64 n/(n + 64)")
+        axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine: R n/(n + R)")
         axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
         axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
-        noisy = rows[rows.noisy]
-        if not noisy.empty:
-            axes.plot(
-                noisy.value, noisy.speedup_torch, "o", color="white", markersize=4, label="white centre: noisy point"
-            )
+        _mark_noisy(axes, rows)
         if logarithmic:
             axes.set_xscale("log", base=2)
         axes.set_xticks(rows.value, [str(v) for v in rows.value])
@@ -41,7 +39,14 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set(xlabel=x_label, ylabel="speed-up (x, logarithmic)", title=f"{title}, one thread, packing included")
-        axes.legend(fontsize=10.5)
+        axes.legend(fontsize=10.5, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
+        measured_on(drawn, results)
+
+
+def _mark_noisy(axes: Axes, rows: pd.DataFrame) -> None:
+    noisy = rows[rows.noisy]
+    if not noisy.empty:
+        axes.plot(noisy.value, noisy.speedup_torch, "o", color="white", markersize=4, label="white centre: noisy point")
 
 
 def flat(results: Results, folder: Path) -> None:
@@ -51,6 +56,7 @@ def flat(results: Results, folder: Path) -> None:
             rows = results.sweep(axis)
             axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
             axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine's law")
+            _mark_noisy(axes, rows)
             if logarithmic:
                 axes.set_xscale("log", base=2)
             axes.set_xticks(rows.value, [str(v) for v in rows.value])
@@ -58,13 +64,14 @@ def flat(results: Results, folder: Path) -> None:
             axes.set(xlabel=x_label, title=title, ylim=(0, None))
         grid[0].set_ylabel("speed-up (x)")
         grid[0].legend(fontsize=10)
-        drawn.suptitle("What the law does not depend on")
+        measured_on(drawn, results)
+        drawn.suptitle("What the law leaves out")
 
 
 def roofline(results: Results, folder: Path) -> None:
     """Rates reached, beside the measured peaks of the two loops."""
     rows, peaks = results.sweep("input_channels"), results.peaks("input_channels")
-    with figure(folder, "roofline", 8.5, 5.2) as (_, axes):
+    with figure(folder, "roofline", 8.5, 5.2) as (drawn, axes):
         for name, label, style, colour in (
             ("kernel", "ours, bits in", "o-", COLOURS["xnor"]),
             ("ours", "ours, packing included", "s--", PURPLE),
@@ -86,12 +93,13 @@ def roofline(results: Results, folder: Path) -> None:
         axes.minorticks_off()
         axes.set_ylim(top=peaks["peak_popcount_gmacs"] * 2.2)
         axes.legend(loc="lower right", fontsize=10.5)
+        measured_on(drawn, results)
 
 
 def time_shares(results: Results, folder: Path) -> None:
     """Where the time of a layer goes: packing, and kernel with borders and epilogue."""
     rows = results.sweep("input_channels")
-    with figure(folder, "time-shares", 8.5, 4.6) as (_, axes):
+    with figure(folder, "time-shares", 8.5, 4.6) as (drawn, axes):
         x = np.arange(len(rows))
         axes.bar(
             x, rows.packing_seconds * 1e6, color=PURPLE, label="packing the float input", hatch="..", edgecolor="white"
@@ -114,3 +122,4 @@ def time_shares(results: Results, folder: Path) -> None:
         )
         axes.grid(axis="x", visible=False)
         axes.legend()
+        measured_on(drawn, results)
