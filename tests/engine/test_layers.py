@@ -1,6 +1,7 @@
 """The packed layers against integer arithmetic, bit for bit."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 
 from tests.engine import reference
 from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
+from xnornet.engine.program import Shape
+from xnornet.engine.weights import Window, int32
 
 # Runs for lowered targets ask for fewer: each compiles everything anew.
 EXAMPLES = int(os.environ.get("XNORNET_TEST_EXAMPLES", "150"))
@@ -169,6 +172,31 @@ def test_threads_give_the_same_bits():
         assert all(np.array_equal(layer(x, threads=threads), layer(x)) for threads in (2, 3, 8, 64))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_threads_after_a_fork():
+    """The child has the parent's pool of threads, but not the threads."""
+    _, layer = given_layer(50, 70, padding=1)
+    x = images(4, 9, 11, 70)
+    wanted = layer(x, threads=2)
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        os._exit(not np.array_equal(layer(x, threads=2), wanted))
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_images_beyond_the_tables_are_refused():
+    with pytest.raises(ValueError, match="2 GiB"):
+        Window(3, 3, stride=4096).pixel_offsets((5, 5), 0, 8 * 131072, 8, 1)
+    limit = np.iinfo(np.int32).max
+    assert int32(np.array([limit])) == limit
+
+
+def test_large_images_pass_one_by_one():
+    _, layer = given_layer(16, 1, stride=400)
+    assert layer._new_program(Shape(2000, 2000, 1), (5, 5, 1)).batch == 1
+
+
 GOOD = images(1, 4, 4, 20)
 
 
@@ -231,7 +259,18 @@ def test_packed_images_of_another_layer_are_refused():
         with pytest.raises(ValueError, match="pack"):
             layer.run_packed(wrong)
     forward = layer.then_sign(np.zeros(16, int))
-    with pytest.raises(ValueError, match="out must be"):
-        forward(packed, out=packed)
+    result = forward(packed)
+    for words in (
+        packed.words,
+        result.words.astype(np.int64),
+        result.words.view(np.uint8)[..., ::8],
+        np.repeat(result.words, 2, axis=2)[:, :, ::2],
+        np.broadcast_to(result.words[:, :1], result.words.shape),
+    ):
+        with pytest.raises(ValueError, match="out must be"):
+            forward(packed, out=PackedImages(words, 16, 0))
+    _, same = given_layer(20, 20, padding=1)
+    with pytest.raises(ValueError, match="and not the input"):
+        same.then_sign(np.zeros(20, int), padding=1)(packed, out=packed)
     with pytest.raises(ValueError, match="threshold must be int32"):
         layer.then_sign(np.zeros(16))

@@ -115,6 +115,30 @@ def test_graphs_that_would_take_all_memory_or_time_are_refused():
         Graph(Shape(2000, 2000, 1), (*edited(1, channels=1)[:2], pooling), "q")
 
 
+def test_bits_cannot_be_made_from_the_logits():
+    """They would be packed from where the caller's array is thought to be: from the images, as floats."""
+    bits_of_logits = Node(op="batch_norm", name="bn", input="s", output="y", bits="b")
+    stem = Node(op="float_conv", name="stem", input="x", output="s", channels=64)
+    with pytest.raises(FormatError, match="no bits may be made from them"):
+        Graph(Shape(1, 1, 1), (networks.RESIDUAL[0], stem, bits_of_logits), "y")
+
+
+def test_the_memory_of_folded_images_counts():
+    stem = replace(networks.RESIDUAL[1], bits="sb", output=None, channels=32, kernel=(1, 1), padding=0)
+    wide = Node(op="binary_conv", name="a", input="sb", output="d", channels=1, kernel=(11, 4096), stride=22)
+    nodes = (networks.RESIDUAL[0], stem, wide, Node(op="average", name="mean", input="d", output="y"))
+    with pytest.raises(FormatError, match="the values of one image take more"):
+        Graph(Shape(1250, 8192, 1), nodes, "y")
+
+
+def test_tensors_need_not_be_contiguous():
+    network = networks.build(networks.SCALED)
+    spread = {name: np.repeat(tensor, 2, axis=0)[::2] for name, tensor in network.tensors.items()}
+    assert not spread["bn.scale"].flags.c_contiguous
+    x = images(2)
+    assert np.array_equal(PackedNetwork(network.graph, spread)(x), network(x))
+
+
 def test_tensors_must_be_those_of_the_graph():
     network = networks.build()
 

@@ -5,15 +5,16 @@ time is that of the layer alone. Peers that must be installed apart are in `xnor
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from xnornet.bench.workload import Array, Builder, Contestant, Problem, SkippedError
+from xnornet.engine.vector import kept
 
 # Relative errors ||y - y*|| / ||y*|| on normal data: rounding of products of 24, 8 and 7 bits, summed up.
 FLOAT32_TOLERANCE = 1e-5
@@ -116,7 +117,7 @@ def float32_loop(problem: Problem) -> Contestant:
     )
 
 
-@numba.njit(fastmath=True, cache=True, nogil=True)
+@partial(kept, fastmath=True, nogil=True)
 def _convolve(x: Array, weight: Array, stride: int, out: Array) -> Array:  # pragma: no cover  # compiled
     """x padded (N, H, W, C), weight (k, k, C, O) -> out (N, H', W', O)."""
     images, height, width, outputs = out.shape

@@ -162,7 +162,7 @@ class _Builder:
         words = unpack_rows(self.need("weight"), (*node.kernel, shape.depth))
         weights, source = BinaryWeights(words, shape.depth), self.buffer(node.input)
         if weights.folded:
-            folded = Buffer(folded_bytes(weights, shape, node.window) * BATCH)
+            folded = Buffer(folded_bytes(shape, node.window) * BATCH)
             add_fold(self.program, weights, source, folded, shape, padding, node.window)
             source, padding = folded, node.padding
         add_binary_conv(self.program, weights, source, shape, padding, node.window, self.epilogue(mode))

@@ -11,8 +11,8 @@ import numpy as np
 
 from xnornet.engine import nodes as limits
 from xnornet.engine.nodes import IMAGE, FormatError, Node, ValueInfo, check_keys, integers, name_of, parse_node
-from xnornet.engine.program import Shape
-from xnornet.engine.weights import MOST_PRODUCTS
+from xnornet.engine.program import Shape, folded_bytes
+from xnornet.engine.weights import MOST_PRODUCTS, folds
 
 TensorSpec = tuple[tuple[int, ...], np.dtype]
 
@@ -60,6 +60,7 @@ class _Checker:
         self.tensors: dict[str, TensorSpec] = {}
         self.makers: dict[str, str] = {}
         self.names: set[str] = set()
+        self.logits = graph.logits
         self.total = self.work = 0
         if not all(
             1 <= side <= limits.LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)
@@ -183,6 +184,8 @@ class _Checker:
                 out.height, out.width, depth
             ):
                 raise FormatError(f"{node.name}: {name!r} must be a result of {out.height}x{out.width}x{depth}")
+        if folds(node.channels, node.kernel, shape.depth):
+            self.grow(folded_bytes(shape, node.window))
         self.thresholds(node, node.channels, np.int32 if node.counts else np.float32)
         self.results(node, out)
 
@@ -199,6 +202,8 @@ class _Checker:
         shape = self.unpadded(node)
         if node.output is None:
             raise FormatError(f"{node.name}: must make floats")
+        if node.bits is not None and node.output == self.logits:
+            raise FormatError(f"{node.name}: the logits go to the caller: no bits may be made from them")
         self.affine(node, shape)
         self.results(node, shape)
 

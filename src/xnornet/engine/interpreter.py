@@ -1,6 +1,7 @@
 """Running a program: one call into compiled code for a whole layer or network, so Python's overhead is paid once."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -8,11 +9,11 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from numba import carray, njit, types
+from numba import carray, types
 
 from xnornet.engine import kernels
 from xnornet.engine.op import OP, Kind
-from xnornet.engine.vector import intrinsic
+from xnornet.engine.vector import intrinsic, kept
 
 PACK, FOLD, BINARY_CONV, NORMALIZE, FLOAT_CONV, POOL_BITS, POOL_FLOATS, BATCH_NORM, INPUT_SCALE, AVERAGE = map(
     int, Kind
@@ -30,7 +31,6 @@ def _records(context, address):  # type: ignore[no-untyped-def]
 
 
 def _compiled(sources: str) -> Callable[..., int]:
-    @njit(nogil=True, cache=True)
     def run(program, length, x, y, images, batch, part, parts):  # type: ignore[no-untyped-def]
         """Run the `length` records at address `program` over images at address `x`, writing at `y`; `batch` at a time.
 
@@ -73,7 +73,7 @@ def _compiled(sources: str) -> Callable[..., int]:
                     kernels.average(op, source, target, n)
         return nan
 
-    return run
+    return kept(run, nogil=True)
 
 
 def _source_digest() -> str:
@@ -88,11 +88,12 @@ def _source_digest() -> str:
 run = _compiled(_source_digest())
 
 
-@njit(cache=True)
-def address(array):  # type: ignore[no-untyped-def]
-    """Address of an array's data; ndarray.ctypes takes four times as long."""
+def _address(array):  # type: ignore[no-untyped-def]
     return array.ctypes.data
 
+
+address = kept(_address)
+"""Address of an array's data; ndarray.ctypes takes four times as long."""
 
 # Numba imports 230 modules of its own at the first call of any function: have that done with the other imports, so that
 # the first call of a network takes 0.03 s (once compiled) and not 0.5.
@@ -103,3 +104,7 @@ address(np.empty(1, np.float32))
 def pool(threads: int) -> ThreadPoolExecutor:
     """Threads that live as long as the process; the kernels release the GIL."""
     return ThreadPoolExecutor(threads, thread_name_prefix="xnornet")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=pool.cache_clear)  # a fork has the pools, but not their threads

@@ -28,6 +28,9 @@ KEPT_PROGRAMS = 16
 PASS_PIXELS = 64
 """A pass takes as many images as make this many output pixels: tiles are full even with one pixel an image."""
 
+PASS_BYTES = 1 << 24
+"""But no more than these many bytes of floats, unless one image has them: what a pass takes comes from the caches."""
+
 
 @dataclass(frozen=True, eq=False)
 class PackedImages:
@@ -157,9 +160,14 @@ class PackedConv2d:
             wanted = (len(words), *program.result)
             if out is None:
                 out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding)
-            elif out.words.shape != wanted or (out.channels, out.padding) != (self.out_channels, padding):
+            elif not (
+                (out.words.shape, out.words.dtype) == (wanted, np.uint64)
+                and (out.channels, out.padding) == (self.out_channels, padding)
+                and (out.words.flags.c_contiguous and out.words.flags.writeable)
+                and not np.may_share_memory(out.words, words)
+            ):
                 raise ValueError(
-                    f"out must be the result of an earlier call, words of shape {wanted}, not {out.words.shape}"
+                    f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
                 )
             program(words, out.words, len(words), thread_count(threads))
             return out
@@ -180,7 +188,7 @@ class PackedConv2d:
 
     def _new_program(self, shape: Shape, result: tuple[int, ...]) -> Program:
         height, width = self.window.output(shape.height, shape.width)
-        return Program(max(1, PASS_PIXELS // (height * width)), result)
+        return Program(max(1, min(PASS_PIXELS // (height * width), PASS_BYTES // shape.float_bytes)), result)
 
     def _make_float(self, kind: str, size: tuple[int, ...]) -> Program:
         shape = Shape(*size)
@@ -212,7 +220,7 @@ class PackedConv2d:
     def _add_conv(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
         padding = self.window.padding
         if self._weights.folded:
-            folded = Buffer(folded_bytes(self._weights, shape, self.window) * program.batch)
+            folded = Buffer(folded_bytes(shape, self.window) * program.batch)
             add_fold(program, self._weights, source, folded, shape, padding, self.window)
             source = folded
         add_binary_conv(program, self._weights, source, shape, padding, self.window, epilogue)

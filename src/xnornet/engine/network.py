@@ -26,7 +26,7 @@ class PackedNetwork:
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> None:
         check_tensors(graph.tensors, tensors)
         self.graph = graph
-        self.tensors = dict(tensors)
+        self.tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # read by address
         self.about = dict(about or {})
         self._check_bits()
 

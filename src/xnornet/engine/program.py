@@ -8,7 +8,16 @@ import numpy as np
 from xnornet.engine import bits
 from xnornet.engine.interpreter import address, pool, run
 from xnornet.engine.op import OP, Kind, Mode
-from xnornet.engine.weights import BinaryWeights, FloatWeights, Window, count_limits, flip_bytes, per_channel, places
+from xnornet.engine.weights import (
+    BinaryWeights,
+    FloatWeights,
+    Window,
+    count_limits,
+    flip_bytes,
+    int32,
+    per_channel,
+    places,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,10 +183,10 @@ def add_pack(program: Program, source: Buffer | None, target: Buffer | None, sha
     )
 
 
-def folded_bytes(weights: BinaryWeights, shape: Shape, window: Window) -> int:
+def folded_bytes(shape: Shape, window: Window) -> int:
     """Bytes of one folded image, see `kernels.fold`."""
     _, width = window.output(shape.height, shape.width)
-    return 8 * (shape.height + 2 * window.padding) * width * bits.word_count(weights.depth * window.kernel_width)
+    return 8 * (shape.height + 2 * window.padding) * width * bits.word_count(shape.depth * window.kernel_width)
 
 
 def add_fold(
@@ -203,7 +212,7 @@ def add_fold(
         stride=window.stride,
         source_padding=padding - window.padding,
         source_bytes=shape.padded(padding).packed_bytes,
-        target_bytes=folded_bytes(weights, shape, window),
+        target_bytes=folded_bytes(shape, window),
     )
 
 
@@ -219,7 +228,7 @@ def add_binary_conv(
     """Packed images of `shape`, padded at least as `window` is, or folded ones -> what the epilogue makes."""
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     if weights.folded:
-        image = folded_bytes(weights, shape, window)
+        image = folded_bytes(shape, window)
         row = image // (shape.height + 2 * window.padding)
         # A folded row has a pixel for each output column: the stride is already in it.
         pixel = row // out.width
@@ -228,15 +237,15 @@ def add_binary_conv(
         image = shape.padded(padding).packed_bytes
         pixel = 8 * bits.word_count(shape.depth)
         row = pixel * (shape.width + 2 * padding)
-        pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch)
-        pixels += np.int32((padding - window.padding) * (row + pixel))
-    pattern, start = weights.border((shape.height, shape.width), window, program.batch)
+        start = (padding - window.padding) * (row + pixel)
+        pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
+    pattern, starts = weights.border((shape.height, shape.width), window, program.batch)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
-        table = per_channel(count_limits(start, epilogue.threshold), out.depth, -1, np.int64)
+        table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, np.int64)
     else:
-        table = per_channel(start, out.depth, 0, np.float32)
+        table = per_channel(starts, out.depth, 0, np.float32)
     program.add(
         Kind.BINARY_CONV,
         source=source,
@@ -245,7 +254,7 @@ def add_binary_conv(
         taps=weights.taps,
         offsets=weights.tap_offsets(row, pixel),
         pixels=pixels,
-        border=(pattern * table.strides[0]).astype(np.int32),
+        border=int32(pattern * table.strides[0]),
         table=table,
         **epilogue.fields(out, program.batch),
     )
@@ -264,7 +273,7 @@ def add_float_conv(
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
     row = pixel * (shape.width + 2 * padding)
-    pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch)
+    start = (padding - window.padding) * (row + pixel)
     program.add(
         Kind.FLOAT_CONV,
         source=source,
@@ -272,7 +281,7 @@ def add_float_conv(
         weights=weights.panels,
         taps=weights.taps,
         offsets=weights.tap_offsets(row, pixel),
-        pixels=pixels + np.int32((padding - window.padding) * (row + pixel)),
+        pixels=window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start),
         **epilogue.fields(out, program.batch),
     )
 

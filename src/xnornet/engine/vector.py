@@ -10,22 +10,34 @@ from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from numba import extending
+from numba import extending, njit
 from numba.core import config
+from numba.core.codegen import get_host_cpu_features
 
 i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
 f32 = ir.FloatType()
+
+
+def kept(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile with Numba, at the first call, and keep the code on disk.
+
+    Where nothing can be written (an installation of somebody else's, no home), it is compiled anew in each process.
+    """
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:
+        return njit(**options)(function)
+
 
 intrinsic: Any = extending.intrinsic
 """Numba's decorator; for a type checker, its functions would take the context as an argument."""
 
 
 def _target_features() -> set[str]:
-    """Feature names of the compilation target, NUMBA_CPU_FEATURES heeded."""
+    """Feature names of the compilation target, Numba's settings (NUMBA_CPU_FEATURES, NUMBA_ENABLE_AVX) heeded."""
     chosen: str | None = getattr(config, "CPU_FEATURES", None)
-    if chosen is not None:
-        return {name[1:] for name in chosen.split(",") if name.startswith("+")}
-    return {name for name, present in llvm.get_host_cpu_features().items() if present}
+    features = get_host_cpu_features() if chosen is None else chosen
+    return {name[1:] for name in features.split(",") if name.startswith("+")}
 
 
 CPU: str = getattr(config, "CPU_NAME", None) or llvm.get_host_cpu_name()

@@ -11,7 +11,6 @@ from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.tiles import FLOAT_LANES
 
 Floats = NDArray[np.float32]
-Ints = NDArray[np.int32]
 
 
 MOST_PRODUCTS = 1 << 24
@@ -39,19 +38,42 @@ class Window:
             (width + 2 * self.padding - self.kernel_width) // self.stride + 1,
         )
 
-    def pixel_offsets(self, out: tuple[int, int], image: int, row: int, pixel: int, batch: int) -> Ints:
-        """Bytes to each output pixel's window, given the bytes of an image, a row and a pixel of the padded input."""
-        images = np.arange(batch)[:, None, None] * image
+    def pixel_offsets(
+        self, out: tuple[int, int], image: int, row: int, pixel: int, batch: int, start: int = 0
+    ) -> NDArray[np.int32]:
+        """Bytes to each output pixel's window, given the bytes of an image, a row and a pixel of the padded input.
+
+        start: bytes to the first window. ValueError beyond 2 GiB, which the tables do not reach.
+        """
+        images = start + np.arange(batch)[:, None, None] * image
         rows = np.arange(out[0])[:, None] * self.stride * row
         columns = np.arange(out[1]) * self.stride * pixel
-        return (images + rows + columns).astype(np.int32).reshape(-1)
+        return int32(images + rows + columns).reshape(-1)
 
 
-def places(size: tuple[int, int], words: int, padding: int, batch: int) -> Ints:
+def int32(offsets: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Offsets as the tiles read them. ValueError for one beyond 2 GiB: wrapped around, it would point anywhere."""
+    if offsets.size and offsets.max() > np.iinfo(np.int32).max:
+        raise ValueError("an image is larger than the 2 GiB that the engine addresses: divide it into smaller ones")
+    return offsets.astype(np.int32)
+
+
+def places(size: tuple[int, int], words: int, padding: int, batch: int) -> NDArray[np.int32]:
     """Bytes from the start of padded packed images to each pixel inside the padding."""
     row = (size[1] + 2 * padding) * words * 8
-    inside = Window(1, 1).pixel_offsets(size, (size[0] + 2 * padding) * row, row, words * 8, batch)
-    return inside + np.int32(padding * row + padding * words * 8)
+    start = padding * row + padding * words * 8
+    return Window(1, 1).pixel_offsets(size, (size[0] + 2 * padding) * row, row, words * 8, batch, start)
+
+
+def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
+    """Whether the columns of a binary kernel share words (see `kernels.fold`); depth: input channels.
+
+    Per output pixel it saves xor-popcounts and costs shifts. One of the former takes about a quarter of the latter.
+    """
+    if depth >= bits.WORD:
+        return False
+    height, width = kernel
+    return bits.panel_count(channels) * height * (width - bits.word_count(width * depth)) > 5 * width
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +99,9 @@ class BinaryWeights:
 
     @cached_property
     def folded(self) -> bool:
-        """Whether the columns of the kernel share words (see `kernels.fold`).
-
-        Per output pixel it saves xor-popcounts and costs shifts. One of the former takes about a quarter of the latter.
-        """
+        """Whether the columns of the kernel share words, see `folds`."""
         channels, height, width, _ = self.words.shape
-        if self.depth >= bits.WORD:
-            return False
-        saved = bits.panel_count(channels) * height * (width - bits.word_count(width * self.depth))
-        return saved > 5 * width
+        return folds(channels, (height, width), self.depth)
 
     @cached_property
     def panels(self) -> Words:
