@@ -12,6 +12,8 @@ from typing import Any
 
 from workspace import ROOT, copy_repository, edit_params
 
+MARK = ".xnornet-demo"  # made by this script, which may therefore remove the folder
+
 
 def shorten(folder: Path) -> None:
     """Only what needs no network, fewer points and less time for each: the shape of a curve, not its third digit."""
@@ -44,10 +46,11 @@ def is_row(line: str) -> bool:
 
 def main() -> None:
     folder = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT / "demo"
-    if folder.exists() and not (folder / ".dvc").is_dir():
+    if folder.exists() and not (folder / MARK).exists():
         sys.exit(f"error: {folder} exists and is no demo of ours: name another folder")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / MARK).touch()
     copy_repository(folder)
     shorten(folder)
     status = subprocess.run(["dvc", "repro"], cwd=folder, check=False).returncode

@@ -1,5 +1,6 @@
 """Many short trainings: which gradient, and which other terms, train better: plots/study, metrics/study."""
 
+import shutil
 from pathlib import Path
 
 from xnornet.data import Prepared
@@ -12,18 +13,19 @@ from xnornet.study import study, summary
 def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
     params = load()
-    path = Path(f"data/{dataset}.safetensors")
+    path, finished = Path(f"data/{dataset}.safetensors"), Path(f".ckpt/study/{dataset}")
     rows = study(
         Prepared.load(path),
         params.dataset(dataset),
         params.study,
         params.runtime,
-        finished=Path(".ckpt/study"),
+        finished=finished,
         identity=md5(path),
         title=dataset,
     )
     write_csv(f"plots/study/{dataset}.csv", rows)
     write_json(f"metrics/study/{dataset}.json", {dataset: {"study": summary(rows)}})
+    shutil.rmtree(finished, ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ def main() -> None:
         prepare(dataset, settings.data).save(path)
     data, data_md5 = Prepared.load(path), md5(path)
     name = f"{dataset}-{variant}"
-    run_key = key(settings.model_dump(exclude={"float", "xnor"} - {variant}), params.runtime.model_dump(), data_md5)
+    run_key = key(
+        settings.model_dump(exclude={"float", "xnor", "study"} - {variant}), params.runtime.model_dump(), data_md5
+    )
     checkpoints = Checkpoints(Path(".ckpt") / name, run_key)
     run = fit(data, settings, variant, params.runtime, checkpoints=checkpoints, title=name)
     write_outputs(run, data, data_md5, dataset, settings, variant, params.runtime)

@@ -56,6 +56,15 @@ def fails_with(done: "subprocess.CompletedProcess[str]", *words: str) -> None:
         assert word in error, error
 
 
+def powerless() -> list[str]:
+    """What to write before a command for it to have no more than a user's permissions: root may do anything."""
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        pytest.skip("root needs setpriv to give up its permissions")
+    return ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"]
+
+
 def leftovers(folder: Path) -> list[Path]:
     return list(folder.rglob(".*.part*"))
 
@@ -102,17 +111,13 @@ def test_a_folder_that_must_not_be_written_to(copy: Path, tmp_path: Path) -> Non
     [("models", 0o555), (".ckpt", 0o555), ("data/digits.safetensors", 0o000), ("params.yaml", 0o000)],
 )
 def test_no_permission(path: str, mode: int, copy: Path) -> None:
-    # Root may do anything, unless it gives that up.
-    powerless = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    if powerless and not shutil.which("setpriv"):
-        pytest.skip("root needs setpriv to give up its permissions")
     forbidden = copy / path
     if not forbidden.exists() and not forbidden.suffix:
         forbidden.mkdir()
     usual = forbidden.stat().st_mode
     forbidden.chmod(mode)
     try:
-        fails_with(run(copy, "train.py", "digits", "xnor", prefix=powerless), "Permission denied", path)
+        fails_with(run(copy, "train.py", "digits", "xnor", prefix=powerless()), "Permission denied", path)
     finally:
         forbidden.chmod(usual)
     assert run(copy, "train.py", "digits", "xnor").returncode == 0
@@ -191,6 +196,63 @@ def test_what_a_killed_writer_left_is_removed(copy: Path) -> None:
     left.write_text("{")
     assert run(copy, "prepare.py", "digits").returncode == 0
     assert not left.exists()
+
+
+def test_what_a_living_writer_has_is_left_to_it(copy: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        theirs = copy / f"metrics/data/.digits.{other.pid}.part.json"
+        theirs.write_text("{")
+        assert run(copy, "prepare.py", "digits").returncode == 0
+        assert theirs.exists()
+        other.kill()
+
+
+def test_a_demo_takes_no_folder_that_it_did_not_make(tmp_path: Path) -> None:
+    thesis = tmp_path / "thesis.txt"
+    thesis.touch()
+    (tmp_path / ".dvc").mkdir()
+    demo = [sys.executable, ROOT / "scripts/demo.py", tmp_path]
+    done = subprocess.run(demo, check=False, capture_output=True, text=True)
+    assert done.returncode == 1 and "is no demo of ours" in done.stderr
+    assert thesis.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "script", "message"),
+    [
+        ({"digits.data.test": 5}, "prepare.py digits", "digits.data.test must be 10 to 1787"),
+        ({"digits.data.seed": 2**32}, "prepare.py digits", "digits.data.seed"),
+        ({"runtime.seed": 10**15}, "train.py digits xnor", "runtime.seed"),
+        ({"bench.threads": [2]}, "sweep.py batch", "threads must include 1"),
+        ({"sweep.threads": [6400]}, "sweep.py threads", "name a value up to that"),
+        ({"digits.study.width": 8}, "study.py digits", "lenet5 has no width"),
+        ({"digits.study.arms": ["paper", "paper"]}, "study.py digits", "is named twice"),
+    ],
+)
+def test_values_that_make_no_sense(changes: dict[str, Any], script: str, message: str, copy: Path) -> None:
+    edit_params(copy, changes)
+    fails_with(run(copy, *script.split()), message)
+
+
+def test_few_test_images(copy: Path) -> None:
+    edit_params(copy, {"digits.data.test": 50})
+    assert run(copy, "prepare.py", "digits").returncode == 0
+
+
+def test_the_engine_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """An installation of somebody else's and no home: compiled in memory. With Numba's switch against AVX, too."""
+    code = "import numpy as np; from xnornet.engine import PackedLinear; PackedLinear(np.ones((3, 70), np.float32))"
+    installed = Path(shutil.copytree(ROOT / "src/xnornet", tmp_path / "xnornet"))
+    folders = [installed, *(path for path in installed.rglob("*") if path.is_dir())]
+    variables = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    variables |= {"PYTHONPATH": str(tmp_path), "HOME": "/nowhere", "NUMBA_ENABLE_AVX": "0"}
+    for folder in folders:
+        folder.chmod(0o555)
+    command = [*powerless(), sys.executable, "-c", code + "(np.ones((1, 70), np.float32))"]
+    done = subprocess.run(command, check=False, env=variables, cwd=tmp_path, capture_output=True, text=True)
+    for folder in folders:
+        folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_engine_needs_no_compiler(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_the_sample_images_get_the_recorded_answers(path: Path) -> None:
-    """The first hundred test images are in git, as one sheet, with the answers that the trained network gave."""
+    """A hundred test images are in git, as one sheet, with the answers that the trained network gave."""
     sheet = np.asarray(Image.open(ROOT / f"plots/samples/{path.stem}.png"))
     side = sheet.shape[0] // 10
     sheet = sheet.reshape(10, side, 10, side, -1)
@@ -29,7 +29,7 @@ def test_the_sample_images_get_the_recorded_answers(path: Path) -> None:
     answers = pd.read_csv(ROOT / f"plots/predictions/{path.stem}-xnor.csv").astype(str)
     classes = sorted(answers.actual.unique())
     got = [classes[index] for index in PackedNetwork.load(path)(images).argmax(axis=1)]
-    assert got == answers.predicted[:100].tolist()
+    assert got == answers.predicted[:: len(answers) // 100][:100].tolist()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -74,13 +74,16 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     ("arms", "message"),
     [
         (["corrected", "papyrus"], "unknown arm 'papyrus': choose from corrected"),
-        (["corrected", "same"], "'same' changes the same as 'corrected'"),
+        (["corrected", "same"], "'same' is the same training as 'corrected'"),
+        (["paper", "clamped paper"], "'clamped paper' is the same training as 'paper'"),
+        (["paper", "paper"], "named twice"),
     ],
 )
 def test_arms_that_make_no_sense(
     arms: list[str], message: str, digits: Prepared, params: Params, tmp_path: Path
 ) -> None:
-    plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": FIRST}})
+    also = Arm(gradient="paper", clamp=True)  # as the first arm has it
+    plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": FIRST, "clamped paper": also}})
     with pytest.raises(ParamsError, match=message):
         study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, identity="", title="")
 

@@ -21,7 +21,8 @@ def atomic(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.stem)}.*.part{path.suffix}"):
-        left.unlink(missing_ok=True)
+        if not _is_running(left.name.removesuffix(f".part{path.suffix}").rpartition(".")[2]):
+            left.unlink(missing_ok=True)
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
@@ -31,6 +32,17 @@ def atomic(path: str | Path) -> Iterator[Path]:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _is_running(process: str) -> bool:
+    """Whether the process of this number runs; its file is not to be taken from it."""
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (ValueError, OverflowError, ProcessLookupError):
+        return False
+    return int(process) != os.getpid()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -15,6 +15,7 @@ Variant = Literal["float", "xnor"]
 Axis = Literal["input_channels", "output_channels", "filter_size", "image_size", "batch", "threads"]
 Gradient = Literal["corrected", "paper", "detached", "reference"]
 NonNegativeInt = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 UnitFloat = Annotated[float, Field(ge=0, lt=1)]
 
@@ -34,13 +35,13 @@ class Runtime(Section):
 
     device: Literal["auto", "cpu", "cuda", "mps"]
     threads: NonNegativeInt
-    seed: NonNegativeInt
+    seed: Seed
 
 
 class Data(Section):
     """Sizes. `train` and `test` only where the set does not come divided (shapes: both, digits: test)."""
 
-    seed: NonNegativeInt
+    seed: Seed
     validation: PositiveInt
     train: PositiveInt | None = None
     test: PositiveInt | None = None
@@ -167,6 +168,12 @@ class Bench(Section):
     seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     peers: bool
 
+    @model_validator(mode="after")
+    def _one_thread(self) -> "Bench":
+        if 1 not in self.threads:
+            raise ValueError("threads must include 1, on which the report compares")
+        return self
+
 
 class Sweep(Section):
     """The values that each sweep of a binary layer's shape visits."""
@@ -217,6 +224,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
             seen.add(key.value)

@@ -21,6 +21,7 @@ from xnornet.nn.training import fit
 from xnornet.params import Arm, DatasetParams, Optimization, ParamsError, Runtime, Study, Xnor
 
 CONFIDENCE = 0.95
+CODE = Path(__file__).read_text(encoding="utf-8")
 
 
 def study(
@@ -41,7 +42,9 @@ def study(
         for name, arm in arms.items():
             settings = settings_of(params, plan, arm)
             of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
-            path = finished / f"{key(settings.model_dump(), of_run.model_dump(), identity)}.json"
+            # Without what another training has: an arm added later leaves the finished ones as they are.
+            own = settings.model_dump(exclude={"float", "study"}), params.study.image_size
+            path = finished / f"{key(CODE, *own, of_run.model_dump(), identity)}.json"
             if not path.exists():
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
                 columns = ("validation_accuracy", "train_loss")
@@ -75,18 +78,21 @@ def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
     unknown = [name for name in params.study.arms if name not in plan.arms]
     if unknown:
         raise ParamsError(f"study: unknown arm {unknown[0]!r}: choose from {', '.join(plan.arms)}")
-    arms = {name: plan.arms[name] for name in params.study.arms}
     seen: dict[str, str] = {}
-    for name, arm in arms.items():
-        twin = seen.setdefault(arm.model_dump_json(), name)
+    for name in params.study.arms:
+        twin = seen.setdefault(settings_of(params, plan, plan.arms[name]).xnor.model_dump_json(), name)
         if twin != name:
-            raise ParamsError(f"study.arms: {name!r} changes the same as {twin!r}: remove one of them")
-    return arms
+            raise ParamsError(f"study.arms: {name!r} is the same training as {twin!r}: remove one of them")
+    if len(seen) < len(params.study.arms):
+        raise ParamsError(f"study: an arm is named twice in {params.study.arms}")
+    return {name: plan.arms[name] for name in params.study.arms}
 
 
 def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     """The parameters of one training: the study's recipe and size, and what the first arm and this one say."""
     short = params.study
+    if short.width and "width" not in type(params.model).model_fields:
+        raise ParamsError(f"study.width is {short.width}, but {params.model.name} has no width: remove it")
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
     first = next(iter(plan.arms.values()))

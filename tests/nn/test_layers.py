@@ -1,5 +1,7 @@
 """Binary layers against sums written out, and networks against the numbers they are known by."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,15 +88,19 @@ def test_every_parameter_of_an_xnor_network_gets_a_gradient(shortcut: str) -> No
     assert len(binary_layers(model)) == 16
 
 
-def test_shortcut_conv_skips_each_convolution() -> None:
-    """With dead convolutions, a network of skips still passes its input on; with one skip a block the same holds."""
+@pytest.mark.parametrize("position", [0, 2], ids=["same shape", "other shape"])
+def test_what_a_shortcut_spans(position: int) -> None:
     for shortcut in ("block", "conv"):
         model = build_model("resnet18", "xnor", in_channels=3, num_classes=10, width=4, shortcut=shortcut)
-        block = model.blocks[0].eval()  # type: ignore[union-attr]
-        for layer in binary_layers(block):
-            torch.nn.init.zeros_(layer.weight)
+        block: Any = model.blocks[position].eval()  # type: ignore[union-attr]
         x = torch.randn(1, 4, 8, 8)
-        assert torch.equal(block(x), x)
+        skip, first = block.shortcut(x), block.conv1(block.bn1(x))
+        if shortcut == "conv":
+            first = first + skip
+            wanted = first + block.conv2(block.bn2(first))
+        else:
+            wanted = skip + block.conv2(block.bn2(first))
+        assert torch.equal(block(x), wanted)
 
 
 def test_normalize_takes_bytes_and_floats() -> None:

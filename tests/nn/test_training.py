@@ -124,7 +124,9 @@ def test_a_killed_training_resumes_to_the_same_end(
         newest.write_bytes(newest.read_bytes()[:5000])
     checkpoints = Checkpoints(tmp_path, "key")
     resumed = fit(digits, settings, variant, RUNTIME, checkpoints=checkpoints)
-    assert ("damaged" in capsys.readouterr().err) == damage
+    said = capsys.readouterr().err
+    assert ("damaged" in said) == damage
+    assert f"going on after epoch {1 if damage else 2}" in said
     assert resumed.curve == whole.curve
     for name, tensor in whole.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name

@@ -22,7 +22,7 @@ from torch import nn
 from xnornet.bench import peers as engines
 from xnornet.bench.baselines import TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
-from xnornet.bench.timing import Timing, compare, timing_lock
+from xnornet.bench.timing import Timing, TimingError, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
 from xnornet.bench.workload import Array, SkippedError
 
@@ -96,13 +96,15 @@ def time_network(
 def _check(images: Array, batches: Sequence[int], threads: Sequence[int]) -> list[int]:
     """The thread counts, without repetition and with a number for 0."""
     if images.dtype != np.uint8 or images.ndim != 4:
-        raise ValueError(f"images must be uint8 (N, H, W, C), not {images.dtype} {images.shape}")
+        raise TimingError(f"images must be uint8 (N, H, W, C), not {images.dtype} {images.shape}")
     if not batches or not threads:
-        raise ValueError("name at least one batch size and one thread count")
+        raise TimingError("name at least one batch size and one thread count")
     if min(batches) < 1 or max(batches) > len(images):
-        raise ValueError(f"batches must be 1 to {len(images)} (the images given), not {list(batches)}")
+        raise TimingError(f"bench.batches must be 1 to {len(images)} (the images given), not {list(batches)}")
     if min(threads) < 0 or max(threads) > usable_cores():
-        raise ValueError(f"threads must be 0 to {usable_cores()} (the cores this process may use), not {list(threads)}")
+        raise TimingError(
+            f"bench.threads must be 0 to {usable_cores()} (the cores this process may use), not {list(threads)}"
+        )
     return list(dict.fromkeys(count or usable_cores() for count in threads))
 
 

@@ -13,7 +13,7 @@ from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.ours import END_TO_END, KERNEL, PACKING, ours
 from xnornet.bench.theory import Peaks, measure_peaks, speedup_law
-from xnornet.bench.timing import NOISY, Timing, compare, spread, threads, timing_lock
+from xnornet.bench.timing import NOISY, Timing, TimingError, compare, spread, threads, timing_lock
 from xnornet.bench.workload import LAYERS, Layer, Problem, line_up
 
 log = logging.getLogger(__name__)
@@ -69,12 +69,12 @@ def sweep(
     (`Timing.noisy` of ours, a part of it or the faster torch, or speedup_torch differs by more than 10 % between
     passes) and loop_noisy (the same of the plain loop and speedup_loop).
 
-    More threads than this process may use are left out, with a warning. ValueError, before anything is timed, for an
-    unknown axis, an impossible value or no passes.
+    More threads than this process may use are left out, with a warning. TimingError, before anything is timed, for an
+    unknown axis, an impossible value, none that is left, or no passes.
     """
     layers = _layers(axis, values)
     if passes < 1:
-        raise ValueError(f"passes must be at least 1, not {passes}")
+        raise TimingError(f"passes must be at least 1, not {passes}")
     counts = {value: value if axis == "threads" else thread_count for value in layers}
     work = (layers, counts, repeats, budget_seconds)
     with timing_lock():
@@ -86,20 +86,22 @@ def sweep(
 
 def _layers(axis: str, values: Sequence[int]) -> dict[int, Layer]:
     if axis not in AXES:
-        raise ValueError(f"unknown axis {axis!r}: choose from {', '.join(AXES)}")
+        raise TimingError(f"unknown axis {axis!r}: choose from {', '.join(AXES)}")
     if not values:
-        raise ValueError(f"{axis}: name at least one value")
+        raise TimingError(f"{axis}: name at least one value")
     layers = {}
     for value in values:
         if value < 1:
-            raise ValueError(f"{axis} must be at least 1, not {value}")
+            raise TimingError(f"{axis} must be at least 1, not {value}")
         if axis == "threads" and value > usable_cores():
             log.warning("threads %d: left out, this process may use %d cores", value, usable_cores())
             continue
         try:
             layers[value] = AXES[axis](value)
         except ValueError as error:
-            raise ValueError(f"{axis} {value}: {error}") from None
+            raise TimingError(f"{axis} {value}: {error}") from None
+    if not layers:
+        raise TimingError(f"threads: this process may use {usable_cores()} cores: name a value up to that")
     return layers
 
 

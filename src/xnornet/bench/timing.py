@@ -34,6 +34,10 @@ nonsense with a narrow interquartile range.
 """
 
 
+class TimingError(ValueError):
+    """What was asked for cannot be timed: on this machine, with these images, of this shape."""
+
+
 @dataclass(frozen=True)
 class Timing:
     """Seconds per call of one contestant: median and quartiles over `repeats` blocks of `loops` calls each."""
@@ -177,7 +181,7 @@ def _no_garbage_collection() -> Iterator[None]:
 def threads(count: int) -> Iterator[None]:
     """Let torch, BLAS and OpenMP use `count` threads inside the block. ValueError for more than the usable cores."""
     if not 1 <= count <= usable_cores():
-        raise ValueError(f"threads must be 1 to {usable_cores()} (the cores this process may use), not {count}")
+        raise TimingError(f"threads must be 1 to {usable_cores()} (the cores this process may use), not {count}")
     before = torch.get_num_threads()
     with threadpoolctl.threadpool_limits(count):
         torch.set_num_threads(count)

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from xnornet.data.prepared import Images, Prepared
+from xnornet.data.prepared import DataError, Images, Prepared
 
 SHAPES = ("arrow", "bar", "circle", "crescent", "cross", "frame", "ring", "square", "star", "triangle")
 SIZE = 32
@@ -15,8 +15,14 @@ OVERSAMPLING = 4  # drawn at 128x128 and averaged down: smooth edges
 
 
 def digits(*, test: int, seed: int) -> Prepared:
-    """scikit-learn's 1,797 digits (8x8, 17 grey levels), enlarged to MNIST's 28x28x1; `test` of them set aside."""
+    """scikit-learn's 1,797 digits (8x8, 17 grey levels), enlarged to MNIST's 28x28x1; `test` of them set aside.
+
+    DataError if that leaves either part without one of each class.
+    """
     bunch = load_digits()
+    most = len(bunch.target) - len(bunch.target_names)
+    if not len(bunch.target_names) <= test <= most:
+        raise DataError(f"digits.data.test must be {len(bunch.target_names)} to {most} of {most + 10}, not {test}")
     small = (bunch.images * (255 / 16)).round().astype(np.uint8)
     images = np.stack([np.asarray(Image.fromarray(x).resize((28, 28), Image.Resampling.BILINEAR)) for x in small])
     labels = bunch.target.astype(np.uint8)

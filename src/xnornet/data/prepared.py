@@ -1,6 +1,7 @@
 """The prepared form of a data set: one safetensors file, uint8 images and labels, the same bytes every time."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Prepared:
     """A data set ready to train on.
 
     source: where the images come from, and encoding: whether they are the original pixels ("original") or went
-    through a lossy format ("jpeg"); both are shown wherever an accuracy is.
+    through a lossy format ("jpeg", or "lossy" for others); both are shown wherever an accuracy is.
     """
 
     train: Images
@@ -67,7 +68,8 @@ class Prepared:
         return self.train.take(np.sort(order[validation:])), self.train.take(np.sort(order[:validation]))
 
     def save_samples(self, path: str | Path, side: int = 10) -> None:
-        """Write side x side test images, evenly spaced in their order, as one PNG, row by row."""
+        """Write side x side test images (fewer if there are fewer), evenly spaced in their order, as one PNG."""
+        side = min(side, math.isqrt(len(self.test)))
         chosen = self.test.images[:: len(self.test) // side**2][: side**2]
         _, height, width, channels = chosen.shape
         sheet = chosen.reshape(side, side, height, width, channels).swapaxes(1, 2)

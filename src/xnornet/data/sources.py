@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 FOLDER_VARIABLE = "XNORNET_DATA"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+LOSSLESS = {".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}  # any other format may have changed the pixels
 # torchvision verifies the archives it downloads; these are the unpacked files, which it takes as they are.
 MNIST_MD5 = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -140,11 +141,7 @@ def _class_folders(folder: Path) -> Prepared:
             images[index] = pixels
         suffixes |= {Path(path).suffix.lower() for path, _ in data.samples}
         parts.append(Images(images, np.array(data.targets, np.uint8)))
-    jpeg = bool(suffixes & {".jpg", ".jpeg"})
-    return Prepared(
-        parts[0],
-        parts[1],
-        CIFAR10_CLASSES,
-        "CIFAR-10" + (", JPEG copy" if jpeg else ""),
-        "jpeg" if jpeg else "original",
-    )
+    lossy = suffixes - LOSSLESS
+    copy = "JPEG" if lossy <= {".jpg", ".jpeg"} else "lossy"
+    source = "CIFAR-10" + (f", {copy} copy" if lossy else "")
+    return Prepared(parts[0], parts[1], CIFAR10_CLASSES, source, copy.lower() if lossy else "original")

@@ -50,20 +50,20 @@ def draw(results: Results, folder: Path) -> None:
 
 def render(results: Results) -> str:
     """REPORT.md as text."""
-    jpeg = [TITLES[d] for d in results.datasets if results.data(d)["encoding"] == "jpeg"]
     return _fill(
         "REPORT.md.j2",
         notes=[
-            f"{name}: trained and tested on a copy of the images that went through lossy JPEG; accuracies are "
-            "not comparable with those on the original archive."
-            for name in jpeg
+            f"{TITLES[dataset]}: trained and tested on a copy of the images that went through {encoding}; accuracies "
+            "are not comparable with those on the original archive."
+            for dataset in results.datasets
+            if (encoding := results.lossy(dataset))
         ]
         + [
             f"{TITLES[dataset]}: of width {width}, where {USUAL_WIDTH} is usual."
             for dataset in results.datasets
             if (width := results.settings(dataset, "xnor")["model"].get("width", USUAL_WIDTH)) != USUAL_WIDTH
         ],
-        first_batch=next(iter(results.inference(results.datasets[0]))).removeprefix("batch"),
+        first_batch=results.single(results.datasets[0])[0],
         datasets=[(dataset, TITLES[dataset]) for dataset in results.datasets],
         summary=tables.markdown(tables.summary(results)),
         accuracy=tables.markdown(tables.accuracy(results)),

@@ -18,11 +18,11 @@ def cards(results: Results) -> list[dict[str, Any]]:
 def _card(results: Results, dataset: str) -> dict[str, Any]:
     data, memory, packed = results.data(dataset), results.memory(dataset), results.packed(dataset)
     settings = results.settings(dataset, "xnor")
-    batch, by_threads = next(iter(results.inference(dataset).items()))
+    batch, times = results.single(dataset)
     shape = data["shape"].replace("x", ", ")
     limits = [ADVICE]
-    if data["encoding"] == "jpeg":
-        limits.insert(0, "Trained and tested on images that went through lossy JPEG, not on the original archive.")
+    if encoding := results.lossy(dataset):
+        limits.insert(0, f"Trained and tested on images that went through {encoding}, not on the original archive.")
     return {
         "title": TITLES[dataset],
         "file": f"{dataset}.safetensors",
@@ -39,8 +39,8 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "float_accuracy": f"{results.trained(dataset, 'float')['test_accuracy']:.2f}",
         "same_answers": f"{packed['same_answers']:.2f}",
         "recipe": _recipe(settings),
-        "batch": batch.removeprefix("batch"),
-        "milliseconds": f"{next(iter(by_threads.values()))['packed_ms']:.3g}",
+        "batch": batch,
+        "milliseconds": f"{times['packed_ms']:.3g}",
         "cpu": results.machine()["cpu"]["name"],
         "limits": " ".join(limits),
     }

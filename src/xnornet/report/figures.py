@@ -1,5 +1,6 @@
 """The figures about networks: what they learned, how they err, what they weigh and how fast they answer."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from sklearn.metrics import confusion_matrix
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, TITLES, figure, measured_on
 
-SAMPLES_SIDE = 10  # of the sheet of test images that the stage `prepare` writes
+SAMPLES_SIDE = 10  # at most, of the sheet of test images that the stage `prepare` writes
 SHOWN_IMAGES = 12
 PEER_COLOURS = (("packed", COLOURS["xnor"]), ("torch", COLOURS["float"]), ("ONNX", GREEN), ("OpenVINO", PURPLE))
 
@@ -184,14 +185,16 @@ def answers(results: Results, folder: Path, dataset: str) -> None:
     """A strip of test images with both networks' answers, mistakes first."""
     sheet = np.asarray(Image.open(results.root / f"plots/samples/{dataset}.png"))
     both = [results.csv(f"plots/predictions/{dataset}-{v}.csv", ["actual", "predicted"]).astype(str) for v in VARIANTS]
-    side = SAMPLES_SIDE
-    pixels = sheet.shape[0] // side
     answered = both[0].assign(xnor=both[1].predicted)
+    side = min(SAMPLES_SIDE, math.isqrt(len(answered)))
+    pixels = sheet.shape[0] // side
     answered = answered.iloc[:: len(answered) // side**2].head(side**2).reset_index(drop=True)
     wrong = (answered.predicted != answered.actual).astype(int) + 2 * (answered.xnor != answered.actual).astype(int)
     chosen = wrong.sort_values(ascending=False, kind="stable").index[:SHOWN_IMAGES]
     with figure(folder, f"answers-{dataset}", 12, 5, nrows=2, ncols=SHOWN_IMAGES // 2) as (drawn, grid):
-        for axes, index in zip(grid.flat, chosen, strict=True):
+        for axes in grid.flat[len(chosen) :]:
+            axes.set_axis_off()
+        for axes, index in zip(grid.flat, chosen, strict=False):
             row, column = divmod(int(index), side)
             top, left = row * pixels, column * pixels
             axes.imshow(sheet[top : top + pixels, left : left + pixels], cmap="gray")

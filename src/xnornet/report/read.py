@@ -60,6 +60,10 @@ class Results:
         """Source, encoding and counts of a data set."""
         return self.json(f"metrics/data/{dataset}.json", dataset, "data")
 
+    def lossy(self, dataset: str) -> str:
+        """Through which lossy format the images went; empty if they are the original pixels."""
+        return {"original": "", "jpeg": "lossy JPEG"}.get(self.data(dataset)["encoding"], "a lossy format")
+
     def trained(self, dataset: str, variant: str) -> dict[str, Any]:
         """Accuracies and sizes of one network."""
         return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant)
@@ -97,6 +101,12 @@ class Results:
     def inference(self, dataset: str) -> dict[str, Any]:
         """Times by batch size and thread count."""
         return self.json(f"metrics/inference/{dataset}.json", dataset, "inference")
+
+    def single(self, dataset: str) -> tuple[str, dict[str, float]]:
+        """The first batch size, and its times on one thread."""
+        batch = next(iter(self.inference(dataset)))
+        path = f"metrics/inference/{dataset}.json"
+        return batch.removeprefix("batch"), self.json(path, dataset, "inference", batch, "threads1")
 
     def inference_rows(self, dataset: str) -> pd.DataFrame:
         """The times of every contestant that ran."""

@@ -97,19 +97,20 @@ def inference(results: Results) -> pd.DataFrame:
     """Milliseconds an image by batch size and threads: the float twin in torch, and the packed network."""
     rows = []
     for dataset in results.datasets:
-        for batch, by_threads in results.inference(dataset).items():
-            for threads, times in by_threads.items():
-                best = min(value for key, value in times.items() if key.startswith("torch_float32"))
-                rows.append(
-                    {
-                        "network": TITLES[dataset],
-                        "batch": batch.removeprefix("batch"),
-                        "threads": threads.removeprefix("threads"),
-                        "float, torch": f"{best:.4g} ms",
-                        "XNOR, packed": f"{times['packed_ms']:.4g} ms",
-                        "speed-up": f"{times['speedup']:.1f}x",
-                    }
-                )
+        for (batch, threads), timed in results.inference_rows(dataset).groupby(["batch", "threads"]):
+            times = timed.sort_values("milliseconds_per_image")
+            packed = times[times.contestant == "packed"].iloc[0]
+            best = times[times.contestant.str.startswith("torch float32")].iloc[0]
+            rows.append(
+                {
+                    "network": TITLES[dataset],
+                    "batch": str(batch),
+                    "threads": str(threads),
+                    "float, torch": f"{best.milliseconds_per_image:.4g} ms{' *' if best.noisy else ''}",
+                    "XNOR, packed": f"{packed.milliseconds_per_image:.4g} ms{' *' if packed.noisy else ''}",
+                    "speed-up": f"{best.milliseconds_per_image / packed.milliseconds_per_image:.1f}x",
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -180,7 +181,7 @@ def summary(results: Results) -> pd.DataFrame:
     rows = []
     for dataset in results.datasets:
         accuracies = [results.trained(dataset, variant)["test_accuracy"] for variant in VARIANTS]
-        times = next(iter(next(iter(results.inference(dataset).values())).values()))
+        _, times = results.single(dataset)
         pace = results.pace(dataset)
         rows.append(
             {
