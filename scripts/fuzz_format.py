@@ -43,13 +43,13 @@ class Guided(random.Random):
 
 
 def target() -> tuple[Callable[[random.Random, int], None], Counter[str]]:
-    """(what is fuzzed: one choice of damage or edit to one of two networks, counts of what became of the files)."""
+    """(what is fuzzed: one choice of damage or edit to one of three networks, counts of what became of the files)."""
     from tests.engine import mutations, networks  # noqa: PLC0415 (the tests' package is found by now)
     from xnornet.engine import nodes as limits  # noqa: PLC0415
 
     limits.LIMIT_WORK = 1 << 24  # type: ignore[misc]  # edited networks are run, in NumPy too
     originals = []
-    for nodes in (networks.RESIDUAL, networks.SCALED):
+    for nodes in (networks.RESIDUAL, networks.SCALED, networks.POINT):
         network = networks.build(nodes)
         with tempfile.TemporaryDirectory() as folder:
             network.save(Path(folder) / "network")
@@ -57,8 +57,8 @@ def target() -> tuple[Callable[[random.Random, int], None], Counter[str]]:
     seen: Counter[str] = Counter()
 
     def one(rng: random.Random, number: int) -> None:
-        network, data = originals[number % 2]
-        if rng.random() < 0.8:
+        network, data = originals[number % 3]
+        if rng.random() < 0.5:
             seen[f"damaged, {mutations.survive(network, mutations.damaged(data, rng))}"] += 1
         else:
             seen[f"edited, {mutations.survive_edit(network, mutations.edited(data, rng))}"] += 1
@@ -82,7 +82,7 @@ def guided(inputs: int) -> None:
     def call(data: bytes) -> None:
         nonlocal done
         rng = Guided(data)
-        one(rng, rng.getrandbits(1))
+        one(rng, rng.getrandbits(2))
         done += 1
         if done == inputs:
             report(seen)

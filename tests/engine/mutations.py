@@ -1,16 +1,19 @@
 """Damaged and edited files of packed networks, for the test and for `scripts/fuzz_format.py`."""
 
+import ctypes
 import json
+import mmap
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tests.engine.networks import run
-from xnornet.engine import FormatError, PackedNetwork
+from tests.engine.networks import random_tensors, run
+from xnornet.engine import FormatError, Graph, PackedNetwork
 from xnornet.engine.file import ENTRY, _digest
 
 INTERESTING = [0, 1, -1, 2, 3, 63, 64, 65, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**63, 2**64, 1.5, 1e400]
@@ -42,7 +45,10 @@ def damaged(data: bytes, rng: random.Random) -> bytes:
 
 
 def edited(data: bytes, rng: random.Random) -> bytes:
-    """The description or the tensors edited by hand, and the digest made right again."""
+    """The description or the tensors edited by hand, and the digest made right again.
+
+    Half the time tensors are made to fit the edited description, where there are any: most edits would end at a shape.
+    """
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     content = json.loads(header["__metadata__"][ENTRY])
     tensors = safetensors.numpy.load(data)
@@ -52,6 +58,9 @@ def edited(data: bytes, rng: random.Random) -> bytes:
             _edit(content, rng)
         else:
             _edit_tensor(tensors, rng)
+    if rng.random() < 0.5:
+        with suppress(FormatError):
+            tensors = random_tensors(Graph.parse(content.get("network")), rng.getrandbits(32))
     try:
         content["sha256"] = _digest(content, tensors)
     except ValueError:  # infinity is no JSON
@@ -126,6 +135,19 @@ def survive(network: PackedNetwork, damaged_data: bytes) -> str:
     return "same"
 
 
+def before_a_guard(images: np.ndarray) -> np.ndarray:
+    """The images at the end of a page, before one that may not be touched: reading past them ends the process."""
+    pages = -(-images.nbytes // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    guard = ctypes.addressof(ctypes.c_char.from_buffer(memory)) + pages * mmap.PAGESIZE
+    if ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), mmap.PAGESIZE, 0):  # 0: PROT_NONE
+        raise OSError("mprotect failed")
+    start = pages * mmap.PAGESIZE - images.nbytes
+    copy = np.frombuffer(memory, np.uint8, images.nbytes, start).reshape(images.shape)
+    copy[...] = images
+    return copy
+
+
 def survive_edit(network: PackedNetwork, edited_data: bytes) -> str:
     """Read an edited file with a right digest: `refused`, `same`, or `ran`: another network, that runs as in NumPy."""
     try:
@@ -134,7 +156,7 @@ def survive_edit(network: PackedNetwork, edited_data: bytes) -> str:
         return "refused"
     if same(network, loaded):
         return "same"
-    images = np.random.default_rng(0).integers(0, 256, (2, *loaded.image_shape), dtype=np.uint8)
+    images = before_a_guard(np.random.default_rng(0).integers(0, 256, (2, *loaded.image_shape), dtype=np.uint8))
     logits = loaded(images)
     with np.errstate(all="ignore"):
         wanted = run(loaded, images)

@@ -63,10 +63,22 @@ SCALED = (
     Node(op="float_conv", name="out", input="m", output="y", channels=3),
 )
 
+POINT = (
+    Node(op="normalize", name="in", input="image", output="x"),
+    Node(op="float_conv", name="stem", input="x", output="s", channels=70, kernel=(9, 8)),
+    Node(op="batch_norm", name="bn", input="s", output="y"),
+)
+"""Ends in a node that may make bits too, but not from the logits."""
+
 
 def build(nodes: tuple[Node, ...] = RESIDUAL, seed: int = 0, image: tuple[int, int, int] = (9, 8, 3)) -> PackedNetwork:
-    """A network with random tensors. Thresholds are such that bits of both kinds come out."""
+    """A network with random tensors."""
     graph = Graph(Shape(*image), nodes, "y")
+    return PackedNetwork(graph, random_tensors(graph, seed), {"dataset_md5": "0" * 32})
+
+
+def random_tensors(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    """Tensors that fit a graph. Thresholds are such that bits of both kinds come out."""
     rng = np.random.default_rng(seed)
     tensors = {}
     for name, (shape, dtype) in graph.tensors.items():
@@ -78,14 +90,14 @@ def build(nodes: tuple[Node, ...] = RESIDUAL, seed: int = 0, image: tuple[int, i
         elif name.endswith((".std", ".scale")):
             values = abs(values) + 0.1
         tensors[name] = values.astype(dtype)
-    for node in nodes:
+    for node in graph.nodes:
         if node.op == "binary_conv":
             depth = graph.values[node.input].shape.depth
             tensors[f"{node.name}.weight"] = pack_rows(rng.random((node.channels, *node.kernel, depth)) < 0.5)
         if f"{node.name}.flip" in tensors:
             channels = graph.values[str(node.bits)].shape.depth
             tensors[f"{node.name}.flip"] = np.packbits(rng.random(channels) < 0.3, bitorder="little")
-    return PackedNetwork(graph, tensors, {"dataset_md5": "0" * 32})
+    return tensors
 
 
 def run(network: PackedNetwork, images: np.ndarray) -> np.ndarray:
