@@ -139,7 +139,9 @@ class _Builder:
         levels = np.arange(256, dtype=np.float32) / np.float32(255)
         with np.errstate(over="ignore"):  # an extreme mean or std gives infinities, as in torch
             table = (levels - self.need("mean")[:, None]) / self.need("std")[:, None]
-        self.add(Kind.NORMALIZE, table=np.ascontiguousarray(table))
+        depth = self.shape(IMAGE).depth
+        parts = np.tile(256 * np.arange(depth), self.shape(IMAGE).width)  # of each value of a row: its channel's
+        self.add(Kind.NORMALIZE, table=np.ascontiguousarray(table), offsets=parts)
 
     def float_conv(self, node: Node) -> None:
         mode = (Mode.STORE if node.output else 0) | (Mode.BITS if node.bits else 0) | (Mode.RELU if node.relu else 0)

@@ -17,10 +17,11 @@ from xnornet.engine.vector import WIDE, intrinsic
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
 # Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with.
-ROWS, PANELS = ((7, 2) if CARRY_SAVE else (8, 2)) if WIDE else (4, 1)
+# The float convolution's 8 x 2 accumulators hide the latency of their additions.
+BINARY_ROWS, FLOAT_ROWS, PANELS = (7 if CARRY_SAVE else 8, 8, 2) if WIDE else (4, 4, 1)
 
-BLOCK = 128 // ROWS * ROWS
-"""Pixels that pass all panels together: few enough for L1, enough to read the weights, which may lie in L2, seldom."""
+BLOCK = 128
+"""Pixels, about, that pass all panels together: few enough for L1, enough to read the weights, in L2, seldom."""
 
 
 def _pointer(element: types.Type) -> Any:
@@ -37,6 +38,7 @@ def _pointer(element: types.Type) -> Any:
 _float_pointer = _pointer(types.float32)
 _byte_pointer = _pointer(types.uint8)
 _word_pointer = _pointer(types.uint64)
+_integer_pointer = _pointer(types.int64)
 
 
 @njit
@@ -50,37 +52,51 @@ def bytes_(address, size):  # type: ignore[no-untyped-def]
 
 
 @njit
+def integers(address, size):  # type: ignore[no-untyped-def]
+    return carray(_integer_pointer(address), (size,))
+
+
+@njit
 def words(address, size):  # type: ignore[no-untyped-def]
     return carray(_word_pointer(address), (size,))
 
 
-def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int) -> Callable[..., None]:
+def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int) -> Callable[..., None]:
     """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes."""
-    wide, narrow = make_tile(ROWS, PANELS), make_tile(1, PANELS)
-    wide_rest, narrow_rest = make_tile(ROWS, 1, masked=True), make_tile(1, 1, masked=True)
+    block = BLOCK // rows * rows
+    wide, narrow = make_tile(rows, PANELS), make_tile(1, PANELS)
+    # Past the last whole group of panels: as many again, of which the last is not full, or one.
+    wide_last, narrow_last = make_tile(rows, PANELS, masked=True), make_tile(1, PANELS, masked=True)
+    wide_rest, narrow_rest = make_tile(rows, 1, masked=True), make_tile(1, 1, masked=True)
 
     @njit
     def convolve(op, address, source, target, bits, first, last):  # type: ignore[no-untyped-def]
         full = op.channels // (lanes * PANELS) * PANELS
-        for start in range(first, last, BLOCK):
-            stop = min(start + BLOCK, last)
-            whole = stop - (stop - start) % ROWS
+        rest = -(-op.channels // lanes) - full
+        for start in range(first, last, block):
+            stop = min(start + block, last)
+            whole = stop - (stop - start) % rows
             for panel in range(0, full, PANELS):
-                for pixel in range(start, whole, ROWS):
+                for pixel in range(start, whole, rows):
                     wide(address, source, target, bits, pixel, panel)
                 for pixel in range(whole, stop):
                     narrow(address, source, target, bits, pixel, panel)
-            for panel in range(full, -(-op.channels // lanes)):
-                for pixel in range(start, whole, ROWS):
-                    wide_rest(address, source, target, bits, pixel, panel)
+            if rest == PANELS:
+                for pixel in range(start, whole, rows):
+                    wide_last(address, source, target, bits, pixel, full)
                 for pixel in range(whole, stop):
-                    narrow_rest(address, source, target, bits, pixel, panel)
+                    narrow_last(address, source, target, bits, pixel, full)
+            elif rest:
+                for pixel in range(start, whole, rows):
+                    wide_rest(address, source, target, bits, pixel, full)
+                for pixel in range(whole, stop):
+                    narrow_rest(address, source, target, bits, pixel, full)
 
     return convolve
 
 
-binary_convolution = _convolution(binary_tile, BINARY_LANES)
-float_convolution = _convolution(float_tile, FLOAT_LANES)
+binary_convolution = _convolution(binary_tile, BINARY_LANES, BINARY_ROWS)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS)
 
 
 @njit
@@ -129,12 +145,16 @@ def fold(op, source, target, images):  # type: ignore[no-untyped-def]
         out = words(target + image * op.target_bytes, op.height * op.out_width * op.depth)
         place = 0
         for y in range(op.height):
+            start = (y + extra) * op.width + extra
+            if op.depth <= 2:
+                _fold_row(x[start:], out[place:], op)
+                place += op.out_width * op.depth
+                continue
             for column in range(op.out_width):
-                start = (y + extra) * op.width + column * op.stride + extra
                 word = np.uint64(0)
                 used = 0
                 for tap in range(op.kernel_width):
-                    pixel = x[start + tap]
+                    pixel = x[start + column * op.stride + tap]
                     word |= pixel << np.uint64(used)
                     used += bits
                     if used >= 64:
@@ -149,44 +169,76 @@ def fold(op, source, target, images):  # type: ignore[no-untyped-def]
 
 
 @njit
+def _fold_row(x, out, op):  # type: ignore[no-untyped-def]
+    """One row where two words are enough: pixels enter them at the top, older ones leave at the bottom."""
+    # Read once: for all the compiler knows, what is stored below may be the record.
+    columns, stride, depth = op.out_width, op.stride, op.depth
+    bits = np.uint64(op.channels)
+    top = np.uint64((op.kernel_width - 1) * op.channels)  # where the newest pixel lies
+    word = np.uint64(64)
+    in_low, crosses = top < word, word - top < bits
+    low = high = np.uint64(0)
+    entered, wanted = 0, op.kernel_width
+    for column in range(columns):
+        while entered < wanted:
+            pixel = x[entered]
+            entered += 1
+            low = low >> bits | high << (word - bits)
+            high >>= bits
+            if in_low:
+                low |= pixel << top
+                if crosses:
+                    high |= pixel >> (word - top)
+            else:
+                high |= pixel << (top - word)
+        wanted += stride
+        out[depth * column] = low
+        if depth == 2:
+            out[2 * column + 1] = high
+
+
+@njit
 def normalize(op, source, target, images):  # type: ignore[no-untyped-def]
     """uint8 (height, width, depth) -> float32 through a table (depth, 256), into a padded image."""
-    table = floats(op.table, op.depth * 256)
-    pad = op.target_padding
-    row_size = (op.width + 2 * pad) * op.depth
+    height, depth, pad = op.height, op.depth, op.target_padding
+    row = op.width * depth
+    table, parts = floats(op.table, depth * 256), integers(op.offsets, row)
     for image in range(images):
         x = bytes_(source + image * op.source_bytes, op.source_bytes)
         out = floats(target + image * op.target_bytes, op.target_bytes // 4)
-        index = 0
-        for y in range(op.height):
-            place = (y + pad) * row_size + pad * op.depth
-            for _ in range(op.width):
-                for channel in range(op.depth):
-                    out[place] = table[channel * 256 + x[index]]
-                    index += 1
-                    place += 1
+        for y in range(height):
+            place = (y + pad) * (row + 2 * pad * depth) + pad * depth
+            levels, results = x[y * row : (y + 1) * row], out[place : place + row]
+            for index in range(row):
+                results[index] = table[parts[index] + levels[index]]
 
 
 @njit
 def pool_bits(op, source, target, images):  # type: ignore[no-untyped-def]
     """Maximum of signs, an OR, over windows; then the bits in `flip` inverted (slopes below 0)."""
-    depth = op.depth
+    depth, stride, columns, kernel_width = op.depth, op.stride, op.out_width, op.kernel_width
     flip = words(op.flip, depth)
     in_width = op.width + 2 * op.source_padding
-    out_width = op.out_width + 2 * op.target_padding
+    out_width = columns + 2 * op.target_padding
+    strip = np.empty(((columns - 1) * stride + kernel_width) * depth, np.uint64)
     for image in range(images):
         x = words(source + image * op.source_bytes, op.source_bytes // 8)
         out = words(target + image * op.target_bytes, op.target_bytes // 8)
         for y in range(op.out_height):
-            for column in range(op.out_width):
-                place = ((y + op.target_padding) * out_width + column + op.target_padding) * depth
-                start = (y * op.stride + op.source_padding) * in_width + column * op.stride + op.source_padding
+            place = ((y + op.target_padding) * out_width + op.target_padding) * depth
+            results = out[place : place + columns * depth]
+            # First down the columns, whose words follow each other.
+            for ky in range(op.kernel_height):
+                start = ((y * stride + op.source_padding + ky) * in_width + op.source_padding) * depth
+                row = x[start : start + len(strip)]
+                for index in range(len(strip)):
+                    strip[index] = row[index] | (strip[index] if ky else np.uint64(0))
+            for column in range(columns):
                 for k in range(depth):
                     word = np.uint64(0)
-                    for ky in range(op.kernel_height):
-                        for kx in range(op.kernel_width):
-                            word |= x[(start + ky * in_width + kx) * depth + k]
-                    out[place + k] = word ^ flip[k]
+                    for kx in range(kernel_width):
+                        word |= strip[(column * stride + kx) * depth + k]
+                    results[column * depth + k] = word ^ flip[k]
 
 
 @njit

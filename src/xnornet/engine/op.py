@@ -45,7 +45,7 @@ FIELDS = (
     "residual",
     "scale_map",
     "weights",  # panels of output channels, (panels, taps, lanes)
-    "offsets",  # int64 (taps,), bytes from a pixel's first word or float to that of each tap
+    "offsets",  # int64 (taps,), bytes from a pixel's first word or float to that of each tap; NORMALIZE: see `builder`
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
     "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row

@@ -45,7 +45,7 @@ class _Tile:
         self.rows, self.panels = rows, panels
         self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
         self.width = max(self.lanes, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
-        self.mask = self.e.lane_mask(self.width, builder.sub(self.field("channels"), self.first)) if masked else None
+        self.masked = masked
 
     def field(self, name: str) -> ir.Value:
         return self.e.load(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
@@ -112,6 +112,7 @@ class _Tile:
         """The epilogue of one group of panels, its constants loaded: a function of row and accumulators."""
         e, builder = self.e, self.e.ir
         channel = builder.add(self.first, e.constant(group * self.width))
+        mask = e.lane_mask(self.width, builder.sub(self.field("channels"), channel)) if self.masked else None
         to_float = self.to_float(mode, group) if mode != Mode.COUNTS else None
         if mode & Mode.BITS:
             threshold = self.per_channel("threshold", group)
@@ -130,9 +131,9 @@ class _Tile:
                     zero = ir.Constant(y.type, [0.0] * self.width)
                     y = builder.select(builder.fcmp_ordered("<", y, zero), zero, y)
                 if mode & Mode.RESIDUAL:
-                    y = builder.fadd(self.load_floats(e.advance(self.field("residual"), index, 4)), y)
+                    y = builder.fadd(self.load_floats(e.advance(self.field("residual"), index, 4), mask), y)
                 if mode & Mode.STORE:
-                    self.store_floats(y, e.advance(self.target, index, 4))
+                    self.store_floats(y, e.advance(self.target, index, 4), mask)
                 if mode & Mode.BITS:
                     truths = builder.fcmp_ordered(">=", y, threshold)
             if mode & (Mode.BITS | Mode.COUNTS):
@@ -141,14 +142,14 @@ class _Tile:
 
         return finish
 
-    def load_floats(self, address: ir.Value) -> ir.Value:
-        if self.mask is not None:
-            return self.e.masked_load(address, self.mask)
+    def load_floats(self, address: ir.Value, mask: ir.Value | None) -> ir.Value:
+        if mask is not None:
+            return self.e.masked_load(address, mask)
         return self.e.load(address, vector(f32, self.width), 4)
 
-    def store_floats(self, value: ir.Value, address: ir.Value) -> None:
-        if self.mask is not None:
-            self.e.masked_store(value, address, self.mask)
+    def store_floats(self, value: ir.Value, address: ir.Value, mask: ir.Value | None) -> None:
+        if mask is not None:
+            self.e.masked_store(value, address, mask)
         else:
             self.e.store(value, address, 4)
 
