@@ -69,12 +69,12 @@ def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
 
 
 def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Results) -> None:
-    assert "over the fastest float32 contestant" not in render(results)
+    assert "Over the fastest float32 contestant" not in render(results)
     path = results.root / "plots/inference/mnist.csv"
     rows = pd.read_csv(path)
     rows.loc[2, ["contestant", "milliseconds_per_image", "times_packed"]] = ["ONNX Runtime float32", 0.2, 10.0]
     rows.to_csv(path, index=False)
-    assert "over the fastest float32 contestant, ONNX Runtime float32, the gain is 10.0x" in render(results)
+    assert "Over the fastest float32 contestant, ONNX Runtime float32, the gain is 10.0x" in render(results)
 
 
 def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:

@@ -152,7 +152,8 @@ def _few_channels(results: Results) -> Iterator[str]:
     yield claim(
         first.speedup_torch < last.speedup_torch / 2,
         f"With {first.value} input channel{'s' * int(first.value > 1)} the binary layer takes "
-        f"{1 / first.speedup_torch:.2f} times as long as torch's float one; with {last.value}, a {last.speedup_torch:.1f}th of it."
+        f"{1 / first.speedup_torch:.2f} times as long as torch's float one; with {last.value}, torch takes "
+        f"{last.speedup_torch:.1f} times as long."
         if first.speedup_torch < 1
         else f"With {first.value} input channel{'s' * int(first.value > 1)} the speed-up is {first.speedup_torch:.1f}x, with "
         f"{last.value} it is {last.speedup_torch:.1f}x.",
@@ -240,8 +241,7 @@ def _networks(results: Results) -> Iterator[str]:
             fastest = by_float.loc[by_float.times_packed.idxmin()]
             yield claim(
                 not fastest.contestant.startswith("torch"),
-                f"At batch 1 much of torch's time is what each call costs, whatever it computes: over the fastest float32 "
-                f"contestant, {fastest.contestant}, the gain is {fastest.times_packed:.1f}x.",
+                f"Over the fastest float32 contestant, {fastest.contestant}, the gain is {fastest.times_packed:.1f}x.",
             )
         layer = at(results.sweep("input_channels"), 256)
         batch = next(iter(times.values()))
