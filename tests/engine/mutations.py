@@ -1,5 +1,6 @@
 """Damaged and edited files of packed networks, for the test and for `scripts/fuzz_format.py`."""
 
+import copy
 import ctypes
 import json
 import mmap
@@ -84,12 +85,12 @@ def _edit(content: dict[str, Any], rng: random.Random) -> None:
     elif action == 1:
         del holder[key]
     elif action == 2 and isinstance(holder, list):
-        holder.insert(rng.randrange(len(holder) + 1), value)
+        holder.insert(rng.randrange(len(holder) + 1), copy.deepcopy(value))
     elif action == 3:
         other, place = rng.choice(list(_paths(content)))
-        holder[key] = json.loads(json.dumps(other[place]))
+        holder[key] = copy.deepcopy(other[place])
     else:
-        holder[key] = rng.choice(INTERESTING + ODD)
+        holder[key] = copy.deepcopy(rng.choice(INTERESTING + ODD))
 
 
 def _edit_tensor(tensors: dict[str, np.ndarray], rng: random.Random) -> None:
@@ -143,9 +144,9 @@ def before_a_guard(images: np.ndarray) -> np.ndarray:
     if ctypes.CDLL(None).mprotect(ctypes.c_void_p(guard), mmap.PAGESIZE, 0):  # 0: PROT_NONE
         raise OSError("mprotect failed")
     start = pages * mmap.PAGESIZE - images.nbytes
-    copy = np.frombuffer(memory, np.uint8, images.nbytes, start).reshape(images.shape)
-    copy[...] = images
-    return copy
+    guarded = np.frombuffer(memory, np.uint8, images.nbytes, start).reshape(images.shape)
+    guarded[...] = images
+    return guarded
 
 
 def survive_edit(network: PackedNetwork, edited_data: bytes) -> str:
