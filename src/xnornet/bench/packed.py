@@ -1,5 +1,6 @@
 """What packing a trained network gives and keeps: bytes on disk, and the same answers as in torch."""
 
+import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,6 +18,13 @@ from xnornet.nn.evaluate import predict_images
 
 TOLERANCE = 1e-3
 """Logits of torch and of the engine may differ by this: float layers are summed in another order."""
+
+ELSEWHERE = 0.05
+"""Share of images that may differ by more where torch sums the first layer in another order too.
+
+On x86 it does not: oneDNN adds in the order of the engine, every bit behind it is the same, and no image may differ.
+Elsewhere a value that lies at a threshold may give the other bit, and that bit other logits.
+"""
 
 
 class DisagreementError(RuntimeError):
@@ -29,14 +38,14 @@ def agreement(
 
     Returns images, max_logit_difference, same_answers and test_accuracy (of the packed network), the last two in
     percent. DisagreementError if a logit differs by more than 1e-3, or an answer although torch's two highest logits
-    are further apart than that.
+    are further apart than that: on any image, or, where torch adds in another order, on more than 5 % of them.
     """
     wanted, got = predict_images(model, images), packed(images)
     difference = np.abs(wanted - got).max(axis=1)
     second, first = np.sort(wanted, axis=1)[:, -2:].T
     same = wanted.argmax(axis=1) == got.argmax(axis=1)
     wrong = ~(difference <= TOLERANCE) | (~same & (first - second > TOLERANCE))
-    if wrong.any():
+    if wrong.mean() > (0 if _torch_adds_in_order() else ELSEWHERE):
         raise DisagreementError(
             f"the packed network disagrees with torch on {wrong.sum()} of {len(images)} images, first on image "
             f"{wrong.argmax()}: logits differ by {difference[wrong.argmax()]:.3g}, {TOLERANCE:g} is allowed"
@@ -47,6 +56,11 @@ def agreement(
         "same_answers": round(100 * float(same.mean()), 4),
         "test_accuracy": round(100 * float((got.argmax(axis=1) == labels).mean()), 4),
     }
+
+
+def _torch_adds_in_order() -> bool:
+    onednn = torch.backends.mkldnn
+    return platform.machine() in ("x86_64", "AMD64") and onednn.is_available() and bool(onednn.enabled)
 
 
 def memory(

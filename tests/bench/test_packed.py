@@ -1,0 +1,55 @@
+"""The stage `export` compares every logit, and says what disagrees."""
+
+import numpy as np
+import pytest
+import torch
+
+from xnornet.bench import packed as under_test
+from xnornet.bench.packed import DisagreementError, agreement
+from xnornet.engine import PackedNetwork
+from xnornet.export import pack
+from xnornet.nn import build_model
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), dtype=np.uint8)
+LABELS = np.arange(40, dtype=np.uint8) % 10
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.manual_seed(0)
+    model = build_model("lenet5", "xnor", in_channels=1, num_classes=10)
+    model.normalize.std.fill_(0.3)
+    for step in range(5):  # BatchNorm's statistics
+        model(torch.from_numpy(IMAGES[8 * step : 8 * step + 8]).permute(0, 3, 1, 2))
+    return model.eval()
+
+
+def off_by(network: PackedNetwork, images: int) -> PackedNetwork:
+    """A network whose logits are wrong for the first so many images."""
+
+    class Wrong:
+        def __call__(self, x: np.ndarray) -> np.ndarray:
+            logits = network(x)
+            logits[:images] += 0.5
+            return logits
+
+    return Wrong()  # type: ignore[return-value]
+
+
+def test_a_packed_network_agrees_with_its_model(model: torch.nn.Module) -> None:
+    seen = agreement(model, pack(model), IMAGES, LABELS)
+    assert seen["images"] == 40 and seen["same_answers"] == 100
+    assert 0 < seen["max_logit_difference"] < 1e-4
+
+
+def test_one_image_is_enough_to_disagree(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "_torch_adds_in_order", lambda: True)
+    with pytest.raises(DisagreementError, match=r"on 1 of 40 images, first on image 0: logits differ by 0\.5"):
+        agreement(model, off_by(pack(model), 1), IMAGES, LABELS)
+
+
+def test_a_few_may_differ_where_torch_adds_in_another_order(model: torch.nn.Module) -> None:
+    with torch.backends.mkldnn.flags(enabled=False):
+        assert agreement(model, off_by(pack(model), 1), IMAGES, LABELS)["max_logit_difference"] >= 0.5
+        with pytest.raises(DisagreementError, match="on 4 of 40 images"):
+            agreement(model, off_by(pack(model), 4), IMAGES, LABELS)
