@@ -4,12 +4,10 @@ A claim that the metrics do not support is replaced by what they do support, or 
 """
 
 from collections.abc import Iterator
-from typing import get_args
 
 import pandas as pd
 
-from xnornet.params import Axis
-from xnornet.report.read import Results
+from xnornet.report.read import AXES, Results
 from xnornet.report.style import TITLES
 
 
@@ -294,8 +292,7 @@ def _advice(results: Results) -> Iterator[str]:
         "first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU that it "
         "will run on: R is a property of the machine."
     )
-    axes = get_args(Axis)
-    noisy, points = (sum(int(f(results.sweep(axis))) for axis in axes) for f in (lambda rows: rows.noisy.sum(), len))
+    noisy, points = (sum(int(f(results.sweep(axis))) for axis in AXES) for f in (lambda rows: rows.noisy.sum(), len))
     yield claim(
         noisy > 0,
         f"{noisy} of the {points} points of the sweeps are marked (* in tables, a white centre in figures), because their "

@@ -55,15 +55,18 @@ def flat(results: Results, folder: Path) -> None:
         for axes, (axis, (x_label, title, logarithmic)) in zip(grid, FLAT.items(), strict=True):
             rows = results.sweep(axis)
             axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
+            axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper's law")
             axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine's law")
             _mark_noisy(axes, rows)
             if logarithmic:
                 axes.set_xscale("log", base=2)
             axes.set_xticks(rows.value, [str(v) for v in rows.value])
             axes.minorticks_off()
-            axes.set(xlabel=x_label, title=title, ylim=(0, None))
-        grid[0].set_ylabel("speed-up (x)")
-        grid[0].legend(fontsize=10)
+            axes.set_yscale("log", base=2)
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.set(xlabel=x_label, title=title)
+        grid[0].set_ylabel("speed-up (x, logarithmic)")
+        grid[0].legend(fontsize=10, loc="center", bbox_to_anchor=(0.5, 0.62))
         measured_on(drawn, results)
         drawn.suptitle("What the law leaves out")
 
