@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from xnornet.report.read import AXES, Results
+from xnornet.report.read import Results
 from xnornet.report.style import TITLES
+from xnornet.report.sweep_figures import FLAT, LAWFUL
 
 
 def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
@@ -292,7 +293,9 @@ def _advice(results: Results) -> Iterator[str]:
         "first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU that it "
         "will run on: R is a property of the machine."
     )
-    noisy, points = (sum(int(f(results.sweep(axis))) for axis in AXES) for f in (lambda rows: rows.noisy.sum(), len))
+    noisy, points = (
+        sum(int(f(results.sweep(axis))) for axis in (*LAWFUL, *FLAT)) for f in (lambda rows: rows.noisy.sum(), len)
+    )
     yield claim(
         noisy > 0,
         f"{noisy} of the {points} points of the sweeps are marked (* in tables, a white centre in figures), because their "

@@ -1,6 +1,5 @@
 """The figures about networks: what they learned, how they err, what they weigh and how fast they answer."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ from sklearn.metrics import confusion_matrix
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, TITLES, figure, measured_on
 
-SAMPLES_SIDE = 10  # at most, of the sheet of test images that the stage `prepare` writes
 SHOWN_IMAGES = 12
 PEER_COLOURS = (("packed", COLOURS["xnor"]), ("torch", COLOURS["float"]), ("ONNX", GREEN), ("OpenVINO", PURPLE))
 
@@ -186,8 +184,8 @@ def answers(results: Results, folder: Path, dataset: str) -> None:
     sheet = np.asarray(Image.open(results.root / f"plots/samples/{dataset}.png"))
     both = [results.csv(f"plots/predictions/{dataset}-{v}.csv", ["actual", "predicted"]).astype(str) for v in VARIANTS]
     answered = both[0].assign(xnor=both[1].predicted)
-    side = min(SAMPLES_SIDE, math.isqrt(len(answered)))
-    pixels = sheet.shape[0] // side
+    pixels = int(results.data(dataset)["shape"].split("x")[0])
+    side = sheet.shape[0] // pixels
     answered = answered.iloc[:: len(answered) // side**2].head(side**2).reset_index(drop=True)
     wrong = (answered.predicted != answered.actual).astype(int) + 2 * (answered.xnor != answered.actual).astype(int)
     chosen = wrong.sort_values(ascending=False, kind="stable").index[:SHOWN_IMAGES]

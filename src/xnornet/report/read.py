@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 VARIANTS = ("float", "xnor")
-AXES = ("input_channels", "output_channels", "filter_size", "image_size", "batch", "threads")  # of the sweeps
 
 
 class ReportError(ValueError):
