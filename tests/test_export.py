@@ -20,6 +20,11 @@ NETWORKS = {
     "resnet18-conv": ("resnet18", {"width": 12, "shortcut": "conv"}),
     "resnet18-K": ("resnet18", {"width": 8, "input_scaling": True}),
     "resnet18-conv-K": ("resnet18", {"width": 8, "shortcut": "conv", "input_scaling": True}),
+    "lenet5-norm": ("lenet5", {"output_norm": True}),
+    "lenet5-norm-K": ("lenet5", {"output_norm": True, "input_scaling": True}),
+    "resnet18-norm": ("resnet18", {"width": 8, "output_norm": True}),
+    "resnet18-conv-norm": ("resnet18", {"width": 12, "shortcut": "conv", "output_norm": True}),
+    "resnet18-conv-norm-K": ("resnet18", {"width": 8, "shortcut": "conv", "output_norm": True, "input_scaling": True}),
 }
 
 
@@ -32,16 +37,18 @@ def trained_like(name, seed=0, **options):
     model.normalize.std.uniform_(0.2, 0.4)
     with torch.no_grad():
         for bn in model.modules():
-            if isinstance(bn, nn.BatchNorm2d):
+            if isinstance(bn, nn.BatchNorm1d | nn.BatchNorm2d):
                 bn.weight.normal_()
                 bn.bias.normal_(std=0.3)
         model.train()
         for _ in range(30):
             model(images(model, 8, seed=_))
-        for bn in model.modules():
-            if isinstance(bn, nn.BatchNorm2d):
+        for path, bn in model.named_modules():
+            if isinstance(bn, nn.BatchNorm1d | nn.BatchNorm2d):
                 bn.weight[0] = 0
-                bn.running_var[1] = 1e-12
+                # Not behind layers with K: what they make would grow from layer to layer to infinity.
+                if not (path.endswith(".norm") and options.get("input_scaling")):
+                    bn.running_var[1] = 1e-12
     return model.eval()
 
 
@@ -91,11 +98,12 @@ def test_round_trip_through_the_file(model, tmp_path):
     assert np.array_equal(loaded(batch), network(batch))
 
 
-@pytest.mark.parametrize(("name", "options"), [("lenet5", {}), ("resnet18", {"width": 64})])
-def test_the_file_is_a_twentieth_of_the_float_model(name, options, tmp_path):
-    model = build_model(name, "xnor", in_channels=1 if name == "lenet5" else 3, num_classes=10, **options)
-    pack(model).save(tmp_path / "network")
-    float_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+@pytest.mark.parametrize("output_norm", [False, True])
+@pytest.mark.parametrize(("name", "options"), [("lenet5", {}), ("resnet18", {"width": 64, "shortcut": "conv"})])
+def test_the_file_is_a_twentieth_of_the_float_model(name, options, output_norm, tmp_path):
+    options = options | {"in_channels": 1 if name == "lenet5" else 3, "num_classes": 10}
+    pack(build_model(name, "xnor", output_norm=output_norm, **options)).save(tmp_path / "network")
+    float_bytes = 4 * sum(parameter.numel() for parameter in build_model(name, "float", **options).parameters())
     assert (tmp_path / "network").stat().st_size <= float_bytes / 20
 
 

@@ -46,6 +46,16 @@ def test_the_committed_file_is_valid() -> None:
             "warmup_epochs: 300",
             r"mnist\.float: warmup_epochs 300.* must be less than epochs \d+",
         ),
+        (
+            r"warmup_epochs: 2\.0",
+            "warmup_epochs: 2.0\n    restarts: [{epoch: 9, learning_rate: 0.01}, {epoch: 7, learning_rate: 0.01}]",
+            r"mnist\.float: .*restarts in order, but epochs 9 to 7 are one",
+        ),
+        (
+            r"warmup_epochs: 2\.0",
+            "warmup_epochs: 2.0\n    restarts: [{epoch: 30, learning_rate: 0.01}]",
+            r"mnist\.float: .*epochs 30 to 24 are one",
+        ),
         ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
         ("  seed: 0", "  seed: 0\n  seed: 1", r"duplicate key 'seed'"),

@@ -15,7 +15,7 @@ from xnornet.study import settings_of, shrink, study, summary
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
-FIRST = Arm(gradient="corrected", input_scaling=False, centre=True, clamp=True)
+FIRST = Arm(gradient="corrected", input_scaling=False, output_norm=False, centre=True, clamp=True)
 PLAN = Study(seeds=2, arms={"corrected": FIRST, "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
 
 

@@ -20,8 +20,7 @@ from xnornet.engine import Graph, Node, PackedNetwork
 from xnornet.engine.builder import pack_rows
 from xnornet.engine.nodes import IMAGE
 from xnornet.engine.program import Shape
-from xnornet.nn.binarize import alpha
-from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear
+from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear, affine
 from xnornet.nn.models import Block, LeNet5, ResNet18
 
 ChannelFunction = Callable[[Tensor], Tensor]
@@ -119,15 +118,14 @@ def _resnet18(model: ResNet18, export: "_Export") -> None:
 
 def _scaled(layer: XnorConv2d | XnorLinear, count: Tensor) -> Tensor:
     """What the layer makes of its integer counts, (1, O, 1, 1), in its own arithmetic."""
-    y = count * alpha(layer.weight).view(1, -1, 1, 1)
-    return y if layer.bias is None else y + layer.bias.view(1, -1, 1, 1)
+    scale, bias = layer.scale_and_bias()
+    y = count * scale.view(1, -1, 1, 1)
+    return y if bias is None else y + bias.view(1, -1, 1, 1)
 
 
 def _affine(bn: nn.BatchNorm2d) -> dict[str, np.ndarray]:
-    """The slope and the intercept of a BatchNorm in eval mode, in the float32 steps in which torch takes them."""
-    assert bn.running_mean is not None and bn.running_var is not None
-    slope = 1 / torch.sqrt(bn.running_var + bn.eps) * bn.weight
-    return {"scale_": slope.numpy(), "bias_": (bn.bias - bn.running_mean * slope).numpy()}
+    slope, intercept = affine(bn)
+    return {"scale_": slope.numpy(), "bias_": intercept.numpy()}
 
 
 @dataclass(frozen=True)
@@ -253,9 +251,10 @@ class _Export:
             options["threshold"], flip = threshold.of_floats() if floats else threshold.of_counts(weight[0].numel())
             options["flip"] = np.packbits(flip, bitorder="little")
         if floats:
-            options["scale_"] = alpha(layer.weight).view(-1).numpy()
-            if layer.bias is not None:
-                options |= {"bias": True, "bias_": layer.bias.numpy()}
+            scale, bias = layer.scale_and_bias()
+            options["scale_"] = scale.numpy()
+            if bias is not None:
+                options |= {"bias": True, "bias_": bias.numpy()}
         if isinstance(layer, XnorConv2d):
             options |= {"stride": layer.stride[0], "padding": int(layer.padding[0])}
         signs = (weight >= 0).permute(0, 2, 3, 1).numpy()

@@ -81,8 +81,15 @@ class Training(Section):
     augment: Augment
 
 
+class Restart(Section):
+    """After so many epochs, the schedule once more, up to another learning rate."""
+
+    epoch: PositiveInt
+    learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+
+
 class Optimization(Section):
-    """Length, optimizer and schedule of one training."""
+    """Length, optimizer and schedule of one training; `restarts` only where there are any."""
 
     epochs: PositiveInt
     optimizer: Literal["sgd", "adam", "adamw"]
@@ -91,10 +98,25 @@ class Optimization(Section):
     weight_decay: NonNegativeFloat
     schedule: Literal["cosine", "linear", "constant"]
     warmup_epochs: NonNegativeFloat
+    restarts: list[Restart] | None = None
+
+    def cycles(self) -> list[tuple[int, int, float]]:
+        """(first epoch, epoch after the last, peak learning rate) of each passage of the schedule."""
+        restarts = self.restarts or []
+        starts = [0, *(restart.epoch for restart in restarts)]
+        peaks = [self.learning_rate, *(restart.learning_rate for restart in restarts)]
+        return list(zip(starts, [*starts[1:], self.epochs], peaks, strict=True))
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> "Optimization":
-        if self.warmup_epochs >= self.epochs:
+        for start, end, _ in self.cycles():
+            if self.warmup_epochs < end - start:
+                continue
+            if self.restarts:
+                raise ValueError(
+                    f"warmup_epochs {self.warmup_epochs} must be less than each part of the epochs, and restarts in "
+                    f"order, but epochs {start} to {end} are one"
+                )
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
         return self
 
@@ -104,6 +126,7 @@ class Xnor(Optimization):
 
     gradient: Gradient
     input_scaling: bool
+    output_norm: bool
     centre: bool
     clamp: bool
 
@@ -139,8 +162,10 @@ class Arm(Section):
 
     gradient: Gradient | None = None
     input_scaling: bool | None = None
+    output_norm: bool | None = None
     centre: bool | None = None
     clamp: bool | None = None
+    learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = None
     weight_decay: NonNegativeFloat | None = None
 
 
@@ -153,7 +178,8 @@ class Study(Section):
     @model_validator(mode="after")
     def _first_is_complete(self) -> "Study":
         name, first = next(iter(self.arms.items()))
-        missing = [key for key in ("gradient", "input_scaling", "centre", "clamp") if getattr(first, key) is None]
+        binarization = [key for key in Xnor.model_fields if key not in Optimization.model_fields]
+        missing = [key for key in binarization if getattr(first, key) is None]
         if missing:
             raise ValueError(f"the first arm, {name}, must say all; it lacks {', '.join(missing)}")
         return self

@@ -37,6 +37,39 @@ def test_training_and_evaluation_are_the_same_function(bias: bool, input_scaling
         torch.testing.assert_close(layer.train()(x), layer.eval()(x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("input_scaling", [True, False])
+def test_output_norm_is_a_batch_norm_behind_the_layer(input_scaling: bool) -> None:
+    options: dict[str, Any] = {"input_scaling": input_scaling, "output_norm": True}
+    conv = XnorConv2d(20, 50, 5, stride=2, padding=2, **options)
+    for layer, x in ((conv, torch.randn(9, 20, 9, 9)), (XnorLinear(80, 50, **options), torch.randn(99, 80))):
+        assert layer.norm is not None and layer.bias is None
+        layer.norm.weight.data.normal_()
+        layer.norm.bias.data.normal_()
+        layer.norm.momentum = 1.0  # the statistics of evaluation are those of the last batch, but for n / (n - 1)
+        y = layer.train()(x)
+        mean, variance = y.transpose(0, 1).flatten(1).mean(1), y.transpose(0, 1).flatten(1).var(1, correction=0)
+        torch.testing.assert_close(mean, layer.norm.bias, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(variance, layer.norm.weight.square(), rtol=1e-2, atol=1e-4)
+        torch.testing.assert_close(layer.eval()(x), y, rtol=2e-2, atol=2e-2)
+
+
+def test_behind_a_batch_norm_alpha_gets_no_gradient() -> None:
+    """Multiplied weights give the same output there, so what the corrected gradient has through alpha is 0."""
+    layer = XnorConv2d(8, 4, 3, bias=False, output_norm=True)
+    x, target = torch.randn(16, 8, 6, 6), torch.randn(16, 4, 4, 4)
+    effective = scaled_sign(layer.weight).detach().requires_grad_()
+    assert layer.norm is not None
+    (layer.norm(F.conv2d(sign_ste(x), effective)) * target).sum().backward()
+    assert effective.grad is not None
+    through_alpha = (effective.grad * effective.detach().sign()).sum(dim=(1, 2, 3))
+    assert through_alpha.abs().max() < 1e-4 * effective.grad.abs().sum(dim=(1, 2, 3)).min()
+
+
+def test_the_float_twin_has_no_output_norm() -> None:
+    twins = [XnorConv2d(3, 2, 3, binary=False, output_norm=norm) for norm in (False, True)]
+    assert twins[0].state_dict().keys() == twins[1].state_dict().keys()
+
+
 def test_evaluation_counts_exactly() -> None:
     """Before alpha, every value is a whole number: what lets a packed network agree bit for bit."""
     layer = XnorConv2d(64, 8, 3, padding=1, bias=False).eval()

@@ -12,8 +12,15 @@ from xnornet.data import Prepared, prepare
 from xnornet.nn.augment import augment
 from xnornet.nn.checkpoint import Checkpoints, key
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
-from xnornet.nn.training import TrainingError, architecture, fit, learning_rate_factor, make_optimizer
-from xnornet.params import Augment, DatasetParams, Params, ParamsError, Runtime, Variant, load
+from xnornet.nn.training import (
+    TrainingError,
+    architecture,
+    fit,
+    learning_rate,
+    learning_rate_factor,
+    make_optimizer,
+)
+from xnornet.params import Augment, DatasetParams, Params, ParamsError, Restart, Runtime, Variant, load
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
@@ -182,6 +189,30 @@ def test_learning_rate_warms_up_and_comes_down() -> None:
         assert factors[:10] == sorted(factors[:10]) and factors[10] == 1.0
         assert factors[10:] == sorted(factors[10:], reverse=True)
         assert abs(factors[-1] - end) < 0.02
+
+
+def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Params, tmp_path: Path) -> None:
+    first = short(params.digits, epochs=2)
+    once = fit(digits, first, "xnor", RUNTIME)
+    both = {"epochs": 4, "warmup_epochs": 0.5, "restarts": [Restart(epoch=2, learning_rate=1e-3)]}
+    whole = fit(digits, short(params.digits, xnor=both), "xnor", RUNTIME, checkpoints=Checkpoints(tmp_path, "whole"))
+    assert whole.curve[:2] == once.curve  # the first cycle is a training of its own
+    state = torch.load(tmp_path / "whole-00004.pt", weights_only=True)
+    steps_per_epoch = (len(digits.train) - params.digits.data.validation) // params.digits.training.batch_size
+    assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {2 * steps_per_epoch}
+    assert whole.curve[-1]["train_loss"] < once.curve[-1]["train_loss"]
+
+
+def test_each_cycle_warms_up_to_its_own_peak(params: Params) -> None:
+    restarts = [Restart(epoch=4, learning_rate=0.2), Restart(epoch=6, learning_rate=0.05)]
+    how = params.digits.float.model_copy(
+        update={"epochs": 10, "warmup_epochs": 1.0, "learning_rate": 0.1, "restarts": restarts}
+    )
+    rates = [learning_rate(step, how, 10) for step in range(100)]
+    plain = how.model_copy(update={"epochs": 4, "restarts": None})
+    assert rates[:40] == [learning_rate(step, plain, 10) for step in range(40)]
+    assert (rates[10], rates[50], rates[70]) == (0.1, 0.2, 0.05)
+    assert max(rates[39:41]) < 0.02 and max(rates[59:61]) < 0.02 and rates[-1] < 0.001
 
 
 def test_augmentation_moves_each_image_by_itself() -> None:

@@ -88,7 +88,7 @@ def _float_bytes(model: nn.Module) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, tensor in model.state_dict().items():
         layer = name.rpartition(".")[0]
-        is_batch_norm = isinstance(model.get_submodule(layer), nn.BatchNorm2d)
+        is_batch_norm = isinstance(model.get_submodule(layer), nn.BatchNorm1d | nn.BatchNorm2d)
         layer = "BatchNorm" if is_batch_norm else re.sub(r"^blocks\.", "block", layer)
         sizes[layer] = sizes.get(layer, 0) + tensor.nbytes
     return sizes

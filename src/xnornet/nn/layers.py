@@ -11,10 +11,18 @@ from xnornet.params import Gradient
 
 
 class _Xnor:
-    """What both binary layers share: the options, and the effective weights of a forward pass."""
+    """What both binary layers share: the options, and what becomes of a binary product.
+
+    `output_norm` puts a BatchNorm behind a binary layer, in place of its bias. The layer's scale is then learned by the
+    BatchNorm, and no longer by alpha, which cancels in it. Without, a layer whose output is to be small shrinks its
+    latent weights, and the smaller they are, the more of their signs change in every step. In evaluation it costs
+    nothing: it is in the scale and the bias.
+    """
 
     weight: Tensor
+    bias: Any
     training: bool
+    norm_type: type[nn.BatchNorm1d | nn.BatchNorm2d]
 
     def __init__(
         self,
@@ -22,27 +30,67 @@ class _Xnor:
         binary: bool = True,
         gradient: Gradient = "corrected",
         input_scaling: bool = False,
+        output_norm: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
+        norm = binary and output_norm
+        super().__init__(*args, **(kwargs | ({"bias": False} if norm else {})))
         if gradient not in get_args(Gradient):
             raise ValueError(f"unknown gradient {gradient!r}: choose from {', '.join(get_args(Gradient))}")
         self.binary = binary
         self.gradient: Gradient = gradient
         self.input_scaling = input_scaling
+        self.norm = self.norm_type(len(self.weight)) if norm else None
 
     def extra_repr(self) -> str:
         options = f", gradient={self.gradient}, input_scaling={self.input_scaling}" if self.binary else ""
         return f"{super().extra_repr()}, binary={self.binary}{options}"  # type: ignore[misc]
+
+    def scale_and_bias(self) -> tuple[Tensor, Tensor | None]:
+        """What the integer sums of +-1 are multiplied by in evaluation, and what is then added: both (O,)."""
+        scale, bias = alpha(self.weight).view(-1), self.bias
+        if self.norm is None:
+            return scale, bias
+        slope, intercept = affine(self.norm)
+        return scale * slope, intercept
+
+    def operands(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Signs, weights and bias to multiply and add in one call.
+
+        In evaluation signs alone: sums of +-1 are exact in float32, so the packed engine, which counts, can agree with
+        them bit for bit.
+        """
+        if not self.training:
+            return sign(x), sign(self.weight), None
+        return sign_ste(x), scaled_sign(self.weight, self.gradient), None if self.input_scaling else self.bias
+
+    def finish(self, y: Tensor, x: Tensor) -> Tensor:
+        """What follows the product y of the signs of x: scale, K, and bias or BatchNorm, if not in it already."""
+        channels = (1, -1) + (1,) * (y.dim() - 2)
+        scale, bias = (None, self.bias) if self.training else self.scale_and_bias()
+        if scale is not None:
+            y = y * scale.view(channels)
+        if self.input_scaling:
+            y = y * self.input_scale(x)
+        if bias is not None and (self.input_scaling or not self.training):
+            y = y + bias.view(channels)
+        return self.norm(y) if self.norm is not None and self.training else y
+
+    def input_scale(self, x: Tensor) -> Tensor:
+        """K (Rastegari et al. 2016, eq. 11)."""
+        raise NotImplementedError
 
 
 class XnorConv2d(_Xnor, nn.Conv2d):
     """Binary convolution: (sign(x) conv sign(W)) alpha + bias; the float twin, `binary=False`: relu(x) conv W + bias.
 
     x: (N, C, H, W). Zero padding after the sign: a padded tap adds 0, not -1. `input_scaling` multiplies by K, mean|x|
-    over the channels under a box filter (Rastegari et al. 2016, eq. 11). Arguments of nn.Conv2d, and `gradient`, see
-    `scaled_sign`. ValueError for groups, dilation or padding modes, which the packed engine does not have.
+    over the channels under a box filter (Rastegari et al. 2016, eq. 11). Arguments of nn.Conv2d, `gradient`, see
+    `scaled_sign`, and `output_norm`: a BatchNorm in place of the bias, see `_Xnor`. ValueError for groups, dilation or
+    padding modes, which the packed engine does not have.
     """
+
+    norm_type = nn.BatchNorm2d
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -52,21 +100,9 @@ class XnorConv2d(_Xnor, nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self.binary:
             return F.conv2d(F.relu(x), self.weight, self.bias, self.stride, self.padding)
-        if self.training and not self.input_scaling:
-            return F.conv2d(sign_ste(x), scaled_sign(self.weight, self.gradient), self.bias, self.stride, self.padding)
-        if self.training:
-            y = F.conv2d(sign_ste(x), scaled_sign(self.weight, self.gradient), None, self.stride, self.padding)
-        else:
-            # The same product with alpha outside the sum: sums of +-1 are exact in float32, so the packed engine, which
-            # counts, can agree with it bit for bit.
-            y = F.conv2d(sign(x), sign(self.weight), None, self.stride, self.padding) * alpha(self.weight).view(
-                1, -1, 1, 1
-            )
-        if self.input_scaling:
-            y = y * self._input_scale(x)
-        return y if self.bias is None else y + self.bias.view(1, -1, 1, 1)
+        return self.finish(F.conv2d(*self.operands(x), self.stride, self.padding), x)
 
-    def _input_scale(self, x: Tensor) -> Tensor:
+    def input_scale(self, x: Tensor) -> Tensor:
         """K: (N, C, H, W) -> (N, 1, H', W') (Rastegari et al. 2016, eq. 11)."""
         height, width = self.kernel_size
         box = x.new_full((1, 1, height, width), 1 / (height * width))
@@ -76,19 +112,27 @@ class XnorConv2d(_Xnor, nn.Conv2d):
 class XnorLinear(_Xnor, nn.Linear):
     """Binary dense layer: (sign(x) . sign(W)) alpha + bias; the float twin, `binary=False`: relu(x) . W + bias.
 
-    x: (N, F). `input_scaling` multiplies by K = mean|x| over the features. Arguments of nn.Linear, and `gradient`.
+    x: (N, F). `input_scaling` multiplies by K = mean|x| over the features. Arguments of nn.Linear, and those of
+    `XnorConv2d`.
     """
+
+    norm_type = nn.BatchNorm1d
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.binary:
             return F.linear(F.relu(x), self.weight, self.bias)
-        if self.training:
-            y = F.linear(sign_ste(x), scaled_sign(self.weight, self.gradient))
-        else:
-            y = F.linear(sign(x), sign(self.weight)) * alpha(self.weight).view(1, -1)
-        if self.input_scaling:
-            y = y * x.abs().mean(dim=1, keepdim=True)
-        return y if self.bias is None else y + self.bias
+        return self.finish(F.linear(*self.operands(x)), x)
+
+    def input_scale(self, x: Tensor) -> Tensor:
+        """K = mean|x| over the features: (N, F) -> (N, 1)."""
+        return x.abs().mean(dim=1, keepdim=True)
+
+
+def affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Slope and intercept of a BatchNorm in eval mode, (C,) each, in the float32 steps in which torch takes them."""
+    assert bn.running_mean is not None and bn.running_var is not None
+    slope = 1 / torch.sqrt(bn.running_var + bn.eps) * bn.weight
+    return slope, bn.bias - bn.running_mean * slope
 
 
 def binary_layers(model: nn.Module) -> list[XnorConv2d | XnorLinear]:

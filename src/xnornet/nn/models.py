@@ -40,7 +40,8 @@ class Block(nn.Module):
     """Two pre-activation 3x3 convolutions, (N, C, H, W) -> (N, O, H/stride, W/stride).
 
     `shortcut="block"`: one skip around both. `"conv"`: one around each (Liu et al. 2018, Bi-Real Net), so that the
-    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution.
+    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution. `output_norm`: where a
+    convolution adds to the stream; any other is followed by a BatchNorm as it is.
     """
 
     def __init__(
@@ -48,7 +49,8 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = XnorConv2d(in_channels, out_channels, 3, stride, padding=1, bias=False, **xnor)
+        first = xnor if shortcut == "conv" else xnor | {"output_norm": False}
+        self.conv1 = XnorConv2d(in_channels, out_channels, 3, stride, padding=1, bias=False, **first)
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.conv2 = XnorConv2d(out_channels, out_channels, 3, padding=1, bias=False, **xnor)
         self.shortcut: nn.Module = nn.Identity()
@@ -121,12 +123,14 @@ def build_model(
     num_classes: int,
     gradient: Gradient = "corrected",
     input_scaling: bool = False,
+    output_norm: bool = False,
     **options: Any,
 ) -> LeNet5 | ResNet18:
     """Make a network: `name` lenet5 or resnet18, `variant` float or xnor.
 
-    gradient, input_scaling: see `XnorConv2d`; without effect in the float twin. options: `width` and `shortcut` of
-    ResNet-18. ValueError for an unknown name or variant or a wrong value; TypeError for an unknown option.
+    gradient, input_scaling, output_norm: see `XnorConv2d`; without effect in the float twin. options: `width` and
+    `shortcut` of ResNet-18. ValueError for an unknown name or variant or a wrong value; TypeError for an unknown
+    option.
     """
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(_MODELS)}")
@@ -138,5 +142,6 @@ def build_model(
         binary=variant == "xnor",
         gradient=gradient,
         input_scaling=input_scaling,
+        output_norm=output_norm,
         **options,
     )

@@ -85,7 +85,7 @@ def _settings(params: DatasetParams, variant: Variant, runtime: Runtime) -> dict
         "model": params.model.model_dump(),
         "data": params.data.model_dump(exclude_none=True),
         "training": params.training.model_dump(),
-        "optimization": params.variant(variant).model_dump(),
+        "optimization": params.variant(variant).model_dump(exclude_none=True),
         "runtime": runtime.model_dump(),
     }
 

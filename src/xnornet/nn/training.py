@@ -94,7 +94,7 @@ def architecture(data: Prepared, params: DatasetParams, variant: Variant) -> dic
     """The arguments of `build_model` for the network that `params` describe."""
     options: dict[str, Any] = params.model.model_dump() | {"variant": variant}
     if variant == "xnor":
-        options |= {"gradient": params.xnor.gradient, "input_scaling": params.xnor.input_scaling}
+        options |= {key: getattr(params.xnor, key) for key in ("gradient", "input_scaling", "output_norm")}
     return options | {"in_channels": data.train.images.shape[3], "num_classes": len(data.classes)}
 
 
@@ -140,6 +140,23 @@ def make_optimizer(model: nn.Module, params: Optimization) -> torch.optim.Optimi
     return make(groups, params.learning_rate, betas=(params.momentum, 0.999), fused=fused)
 
 
+def learning_rate(step: int, params: Optimization, steps_per_epoch: int) -> float:
+    """The learning rate of a step: each cycle warms up to its peak, then follows the schedule down towards 0.
+
+    Cycles: warm restarts (Loshchilov and Hutter 2017, SGDR).
+    """
+    first, end, peak = next(
+        cycle for cycle in reversed(params.cycles()) if step >= cycle[0] * steps_per_epoch or cycle[0] == 0
+    )
+    factor = learning_rate_factor(
+        step - first * steps_per_epoch,
+        steps=(end - first) * steps_per_epoch,
+        warmup=round(params.warmup_epochs * steps_per_epoch),
+        schedule=params.schedule,
+    )
+    return peak * factor
+
+
 def learning_rate_factor(step: int, *, steps: int, warmup: int, schedule: str) -> float:
     """Factor on the learning rate in `step` of `steps`: linear warm-up to 1, then the schedule down towards 0."""
     if step < warmup:
@@ -162,12 +179,7 @@ class Loop:
         self.optimizer = make_optimizer(run.model, optimization)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
-            lambda step: learning_rate_factor(
-                step,
-                steps=optimization.epochs * self.steps,
-                warmup=round(optimization.warmup_epochs * self.steps),
-                schedule=optimization.schedule,
-            ),
+            lambda step: learning_rate(step, optimization, self.steps) / optimization.learning_rate,
         )
         self.forward = cast(nn.Module, torch.compile(run.model)) if training.compile else run.model
         self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
@@ -180,6 +192,8 @@ class Loop:
     ) -> dict[str, float]:
         """One pass over the training images in random order; the images that fill no batch are left out."""
         self.run.model.train()
+        if any(epoch == restart.epoch for restart in self.optimization.restarts or []):
+            self.optimizer.state.clear()  # momentum of the last cycle: a restart needs nothing but the weights
         size = self.training.batch_size
         order = torch.randperm(len(images), generator=generator).to(self.device)
         losses = torch.zeros(self.steps, device=self.device)

@@ -84,9 +84,8 @@ def _study(results: Results) -> Iterator[str]:
             + "."
         )
     yield (
-        "Each interval is that of a single comparison: of twenty without any difference, one misses 0 by chance. All arms "
-        "have one learning rate, and the trainings are short: they say what a term does early on, not what is left of it "
-        "after a full training."
+        "Each interval is that of a single comparison: of twenty without any difference, one misses 0 by chance. The "
+        "trainings are short: they say what a term does early on, not what is left of it after a full training."
     )
 
 

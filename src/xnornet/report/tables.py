@@ -200,5 +200,10 @@ def summary(results: Results) -> pd.DataFrame:
 def _flat(values: dict, prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": str(value)}
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat[f"{prefix}{key}"] = "; ".join(", ".join(f"{k} {v}" for k, v in entry.items()) for entry in value)
+        else:
+            flat[f"{prefix}{key}"] = str(value)
     return flat
