@@ -13,8 +13,9 @@ from xnornet.stage import arguments, stage
 
 def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
-    float_file, packed_file = Path(f"models/{dataset}-xnor.safetensors"), Path(f"models/packed/{dataset}.safetensors")
-    model, about = load_model(float_file)
+    twin_file, packed_file = Path(f"models/{dataset}-float.safetensors"), Path(f"models/packed/{dataset}.safetensors")
+    model, about = load_model(f"models/{dataset}-xnor.safetensors")
+    twin, _ = load_model(twin_file)
     test = Prepared.load(f"data/{dataset}.safetensors").test
     packed_file.parent.mkdir(parents=True, exist_ok=True)
     pack(model, about).save(packed_file)
@@ -22,7 +23,7 @@ def main() -> None:
     write_json(
         f"metrics/packed/{dataset}.json", {dataset: {"packed": agreement(model, packed, test.images, test.labels)}}
     )
-    metrics, rows = memory(model, packed, float_file, packed_file)
+    metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=packed_file)
     write_csv(f"plots/memory/{dataset}.csv", rows)
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
 

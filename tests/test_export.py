@@ -132,6 +132,8 @@ def hard_batch_norm():
 def test_count_thresholds_give_torchs_bit_for_every_count(hard_batch_norm):
     conv = XnorConv2d(10, 200, 3, bias=True)
     scale = conv.weight.abs().mean(dim=(1, 2, 3)).view(1, -1, 1, 1)
+    scale[:, 50:100] *= -1  # a BatchNorm behind the layer can do that, or silence it
+    scale[:, 100] = 0
 
     def before(count):
         return torch.relu(count * scale + conv.bias.view(1, -1, 1, 1))
@@ -158,9 +160,15 @@ def test_float_thresholds_give_torchs_bit_next_to_the_threshold_and_far_from_it(
 def test_pooling_may_follow_the_comparison(hard_batch_norm):
     """sign(bn(max(relu(x)))) by thresholds, an OR and a flip, for slopes of both signs."""
     x = torch.randint(-90, 91, (50, 200, 4, 4)).float()
-    sign = _PooledSign(torch.relu, hard_batch_norm)
+    slope = torch.randn(1, 200, 1, 1)  # of a BatchNorm behind the layer
+    slope[0, :2] = 0
+
+    def before(count):
+        return torch.relu(count * slope + 3)
+
+    sign = _PooledSign(before, hard_batch_norm)
     threshold, flip = (v[:, None, None] for v in sign.of_counts(90))
-    wanted = hard_batch_norm(nn.functional.max_pool2d(torch.relu(x), 2)).numpy() >= 0
+    wanted = hard_batch_norm(nn.functional.max_pool2d(before(x), 2)).numpy() >= 0
     bits = (x.numpy() >= threshold) ^ flip
     pooled = bits.reshape(50, 200, 2, 2, 2, 2).any(axis=(3, 5)) ^ sign.flip_after[:, None, None]
     assert np.array_equal(pooled, wanted)

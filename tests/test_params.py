@@ -48,13 +48,13 @@ def test_the_committed_file_is_valid() -> None:
         ),
         (
             r"warmup_epochs: 2\.0",
-            "warmup_epochs: 2.0\n    restarts: [{epoch: 9, learning_rate: 0.01}, {epoch: 7, learning_rate: 0.01}]",
-            r"mnist\.float: .*restarts in order, but epochs 9 to 7 are one",
+            "warmup_epochs: 2.0\n    restarts: [{after: 9, learning_rate: 0.01}, {after: 7, learning_rate: 0.01}]",
+            r"mnist\.float: .*restarts must be in order and before the end.*: epochs 9 to 7 are not",
         ),
         (
             r"warmup_epochs: 2\.0",
-            "warmup_epochs: 2.0\n    restarts: [{epoch: 30, learning_rate: 0.01}]",
-            r"mnist\.float: .*epochs 30 to 24 are one",
+            "warmup_epochs: 2.0\n    restarts: [{after: 24, learning_rate: 0.01}]",
+            r"mnist\.float: .*epochs 24 to 24 are not",
         ),
         ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),

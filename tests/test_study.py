@@ -38,6 +38,7 @@ def test_a_row_a_training_with_shared_seeds(digits: Prepared, params: Params, tm
     rows = study(digits, short(params, ["corrected", "paper"]), PLAN, RUNTIME, finished=tmp_path, identity="", title="")
     assert rows[["arm", "seed"]].to_numpy().tolist() == [["corrected", 0], ["corrected", 1], ["paper", 0], ["paper", 1]]
     assert rows.train_loss.nunique() == 4, "two trainings are the same"
+    assert rows.signs_changed.between(0, 60, inclusive="neither").all()
     assert (rows.epochs == 1).all() and (rows.image_size == 28).all()
 
 
@@ -101,11 +102,21 @@ def test_intervals_are_those_of_a_paired_t_test() -> None:
     first = rng.normal(90, 3, 6)
     other = first - 0.5 + rng.normal(0, 0.1, 6)
     rows = pd.DataFrame(
-        {"arm": ["a"] * 6 + ["b"] * 6, "seed": [*range(6)] * 2, "validation_accuracy": [*first, *other]}
+        {
+            "arm": ["a"] * 6 + ["b"] * 6,
+            "seed": [*range(6)] * 2,
+            "validation_accuracy": [*first, *other],
+            "signs_changed": [*range(6)] * 2,
+        }
     )
     found = summary(rows)
     expected = stats.ttest_rel(other, first).confidence_interval(0.95)
     assert found["b"]["low"] == pytest.approx(expected.low, abs=1e-4)
     assert found["b"]["high"] == pytest.approx(expected.high, abs=1e-4)
     assert found["b"]["high"] < 0, "the pairs see what the spread over seeds hides"
-    assert found["a"] == {"mean": round(first.mean(), 4), "std": round(first.std(ddof=1), 4), "runs": 6}
+    assert found["a"] == {
+        "mean": round(first.mean(), 4),
+        "std": round(first.std(ddof=1), 4),
+        "runs": 6,
+        "signs_changed": 2.5,
+    }

@@ -1,8 +1,8 @@
 """A trained torch network -> the engine's packed network: the one place that knows both.
 
-BatchNorm and sign become thresholds. They are not computed from the BatchNorm's formula but found by bisection over the
-torch modules themselves, so that a bit of the engine is the bit of torch for every value that can occur, rounding, dead
-channels (gamma = 0), negative gamma and tiny variances included.
+A BatchNorm behind a layer becomes its scale and bias, BatchNorm and sign become thresholds. These are not computed from
+the BatchNorm's formula but found by bisection over the torch modules themselves, so that a bit of the engine is the bit
+of torch for every value that can occur: with rounding, dead channels (gamma = 0), negative gamma and tiny variances.
 """
 
 from collections.abc import Callable, Mapping

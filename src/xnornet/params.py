@@ -73,7 +73,7 @@ class Augment(Section):
 class Training(Section):
     """What both variants of a data set share."""
 
-    batch_size: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs more than one image
     label_smoothing: UnitFloat
     precision: Literal["float32", "bfloat16"]
     channels_last: bool
@@ -82,9 +82,9 @@ class Training(Section):
 
 
 class Restart(Section):
-    """After so many epochs, the schedule once more, up to another learning rate."""
+    """After so many epochs, the schedule once more, up to another learning rate, with an optimizer that starts anew."""
 
-    epoch: PositiveInt
+    after: PositiveInt
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
 
 
@@ -103,7 +103,7 @@ class Optimization(Section):
     def cycles(self) -> list[tuple[int, int, float]]:
         """(first epoch, epoch after the last, peak learning rate) of each passage of the schedule."""
         restarts = self.restarts or []
-        starts = [0, *(restart.epoch for restart in restarts)]
+        starts = [0, *(restart.after for restart in restarts)]
         peaks = [self.learning_rate, *(restart.learning_rate for restart in restarts)]
         return list(zip(starts, [*starts[1:], self.epochs], peaks, strict=True))
 
@@ -114,8 +114,8 @@ class Optimization(Section):
                 continue
             if self.restarts:
                 raise ValueError(
-                    f"warmup_epochs {self.warmup_epochs} must be less than each part of the epochs, and restarts in "
-                    f"order, but epochs {start} to {end} are one"
+                    f"restarts must be in order and before the end, and each part longer than warmup_epochs "
+                    f"{self.warmup_epochs}: epochs {start} to {end} are not"
                 )
             raise ValueError(f"warmup_epochs {self.warmup_epochs} must be less than epochs {self.epochs}")
         return self

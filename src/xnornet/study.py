@@ -31,8 +31,8 @@ def study(
 
     finished: a folder for the result of each training, so that a killed study goes on with the next one; `identity`
     (JSON) is what the results depend on besides the parameters, the data's md5. Returns one row a training: arm, seed,
-    validation_accuracy (percent), train_loss, epochs, image_size, width (0: the network has none). ParamsError if two
-    arms are the same.
+    validation_accuracy (percent), train_loss, signs_changed (percent of the binary weights, in the last epoch), epochs,
+    image_size, width (0: the network has none). ParamsError if two arms are the same.
     """
     arms = arms_of(params, plan)
     data = shrink(data, params.study.image_size)
@@ -47,7 +47,7 @@ def study(
             path = finished / f"{key(CODE, *own, of_run.model_dump(), identity)}.json"
             if not path.exists():
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
-                columns = ("validation_accuracy", "train_loss")
+                columns = ("validation_accuracy", "train_loss", "signs_changed")
                 write_json(path, {column: round(last[column], 6) for column in columns})
             rows.append({"arm": name, "seed": of_run.seed, **json.loads(path.read_text(encoding="utf-8")), **length})
     return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(list(arms)), kind="stable").reset_index(drop=True)
@@ -56,13 +56,20 @@ def study(
 def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean and deviation of each arm's validation accuracy, and its difference to the first arm, seed by seed.
 
-    rows: of `study`. For each arm {mean, std, runs} and, but for the first, {difference, low, high}: the mean
-    difference in points, and its 95 % confidence interval by Student's t over the pairs with the same seed.
+    rows: of `study`. For each arm {mean, std, runs, signs_changed (mean)} and, but for the first, {difference, low,
+    high}: the mean difference in points, and its 95 % confidence interval by Student's t over the pairs with the same
+    seed.
     """
     accuracy = rows.pivot(index="seed", columns="arm", values="validation_accuracy")
+    changed = rows.groupby("arm").signs_changed.mean()
     first, *others = rows.arm.unique()
     result = {
-        arm: {"mean": accuracy[arm].mean(), "std": accuracy[arm].std(), "runs": len(accuracy)}
+        arm: {
+            "mean": accuracy[arm].mean(),
+            "std": accuracy[arm].std(),
+            "runs": len(accuracy),
+            "signs_changed": changed[arm],
+        }
         for arm in (first, *others)
     }
     for arm in others:

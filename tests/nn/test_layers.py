@@ -65,6 +65,13 @@ def test_behind_a_batch_norm_alpha_gets_no_gradient() -> None:
     assert through_alpha.abs().max() < 1e-4 * effective.grad.abs().sum(dim=(1, 2, 3)).min()
 
 
+@pytest.mark.parametrize(("shortcut", "first"), [("block", False), ("conv", True)])
+def test_output_norms_are_where_no_batch_norm_follows(shortcut: str, first: bool) -> None:
+    options: dict[str, Any] = {"in_channels": 3, "num_classes": 10, "width": 8, "shortcut": shortcut}
+    blocks = build_model("resnet18", "xnor", output_norm=True, **options).blocks
+    assert all((block.conv1.norm is not None) == first and block.conv2.norm is not None for block in blocks)  # type: ignore[union-attr]
+
+
 def test_the_float_twin_has_no_output_norm() -> None:
     twins = [XnorConv2d(3, 2, 3, binary=False, output_norm=norm) for norm in (False, True)]
     assert twins[0].state_dict().keys() == twins[1].state_dict().keys()
@@ -113,8 +120,10 @@ def test_networks_have_the_size_they_are_known_by(name: str, channels: int, size
 
 
 @pytest.mark.parametrize("shortcut", ["block", "conv"])
-def test_every_parameter_of_an_xnor_network_gets_a_gradient(shortcut: str) -> None:
-    model = build_model("resnet18", "xnor", in_channels=3, num_classes=10, width=4, shortcut=shortcut)
+@pytest.mark.parametrize("output_norm", [False, True])
+def test_every_parameter_of_an_xnor_network_gets_a_gradient(shortcut: str, output_norm: bool) -> None:
+    options: dict[str, Any] = {"in_channels": 3, "num_classes": 10, "width": 4, "shortcut": shortcut}
+    model = build_model("resnet18", "xnor", output_norm=output_norm, **options)
     F.cross_entropy(model(torch.rand(8, 3, 32, 32)), torch.arange(8)).backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name

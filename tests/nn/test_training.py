@@ -11,14 +11,16 @@ import torch
 from xnornet.data import Prepared, prepare
 from xnornet.nn.augment import augment
 from xnornet.nn.checkpoint import Checkpoints, key
+from xnornet.nn.layers import binary_layers
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
 from xnornet.nn.training import (
     TrainingError,
     architecture,
     fit,
-    learning_rate,
     learning_rate_factor,
+    make_network,
     make_optimizer,
+    warmed_up,
 )
 from xnornet.params import Augment, DatasetParams, Params, ParamsError, Restart, Runtime, Variant, load
 
@@ -72,8 +74,9 @@ def test_residual_networks_train_in_either_precision(
 
 @pytest.mark.parametrize("gradient", ["paper", "detached"])
 def test_the_gradient_is_a_parameter_that_changes_the_result(gradient: str, digits: Prepared, params: Params) -> None:
-    runs = [fit(digits, short(params.digits, xnor={"epochs": 1, "warmup_epochs": 0.0, "gradient": g}), "xnor", RUNTIME)
-            for g in ("corrected", gradient)]  # fmt: skip
+    once = {"epochs": 1, "warmup_epochs": 0.0, "output_norm": False}  # with it, a constant alpha is the same training
+    arms = [short(params.digits, xnor=once | {"gradient": g}) for g in ("corrected", gradient)]
+    runs = [fit(digits, arm, "xnor", RUNTIME) for arm in arms]
     assert runs[0].curve != runs[1].curve
 
 
@@ -88,6 +91,19 @@ def test_latent_weights_are_centred_and_clamped_if_asked(
     assert (weight.abs().max() <= 1) == clamp
     if not clamp:
         assert (weight.mean(dim=1).abs().max() < 1e-5) == centre
+
+
+def test_changed_signs_are_counted(digits: Prepared, params: Params) -> None:
+    once = {"epochs": 1, "warmup_epochs": 0.0}
+    still = fit(digits, short(params.digits, xnor=once | {"learning_rate": 1e-12, "centre": False}), "xnor", RUNTIME)
+    assert still.curve[0]["signs_changed"] == 0
+    torch.manual_seed(RUNTIME.seed)
+    before = make_network(digits, params.digits, "xnor", digits.split(200, 0)[0])
+    run = fit(digits, short(params.digits, xnor=once), "xnor", RUNTIME)
+    pairs = [(a.weight >= 0, b.weight >= 0) for a, b in zip(*map(binary_layers, (before, run.model)), strict=True)]
+    changed, total = sum(int((a != b).sum()) for a, b in pairs), sum(a.numel() for a, _ in pairs)
+    assert run.curve[0]["signs_changed"] == pytest.approx(100 * changed / total) and changed > 0
+    assert "signs_changed" not in fit(digits, short(params.digits, float=once), "float", RUNTIME).curve[0]
 
 
 def test_same_seed_same_bytes(shapes: Prepared, params: Params, tmp_path: Path) -> None:
@@ -122,7 +138,8 @@ class Mortal(Checkpoints):
 def test_a_killed_training_resumes_to_the_same_end(
     variant: Variant, damage: bool, digits: Prepared, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = short(params.digits, epochs=4)
+    restarts = [Restart(after=2, learning_rate=1e-3)]  # on the one side of it or on the other, by `damage`
+    settings = short(params.digits, **{variant: {"epochs": 4, "warmup_epochs": 0.5, "restarts": restarts}})
     whole = fit(digits, settings, variant, RUNTIME)
     with pytest.raises(Killed):
         fit(digits, settings, variant, RUNTIME, checkpoints=Mortal(tmp_path, "key"))
@@ -185,7 +202,7 @@ def test_no_weight_decay_on_batchnorm_and_biases(digits: Prepared, params: Param
 
 def test_learning_rate_warms_up_and_comes_down() -> None:
     for schedule, end in (("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)):
-        factors = [learning_rate_factor(s, steps=100, warmup=10, schedule=schedule) for s in range(100)]
+        factors = [warmed_up(s, steps=100, warmup=10, schedule=schedule) for s in range(100)]
         assert factors[:10] == sorted(factors[:10]) and factors[10] == 1.0
         assert factors[10:] == sorted(factors[10:], reverse=True)
         assert abs(factors[-1] - end) < 0.02
@@ -194,7 +211,7 @@ def test_learning_rate_warms_up_and_comes_down() -> None:
 def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Params, tmp_path: Path) -> None:
     first = short(params.digits, epochs=2)
     once = fit(digits, first, "xnor", RUNTIME)
-    both = {"epochs": 4, "warmup_epochs": 0.5, "restarts": [Restart(epoch=2, learning_rate=1e-3)]}
+    both = {"epochs": 4, "warmup_epochs": 0.5, "restarts": [Restart(after=2, learning_rate=1e-3)]}
     whole = fit(digits, short(params.digits, xnor=both), "xnor", RUNTIME, checkpoints=Checkpoints(tmp_path, "whole"))
     assert whole.curve[:2] == once.curve  # the first cycle is a training of its own
     state = torch.load(tmp_path / "whole-00004.pt", weights_only=True)
@@ -204,13 +221,13 @@ def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Pa
 
 
 def test_each_cycle_warms_up_to_its_own_peak(params: Params) -> None:
-    restarts = [Restart(epoch=4, learning_rate=0.2), Restart(epoch=6, learning_rate=0.05)]
+    restarts = [Restart(after=4, learning_rate=0.2), Restart(after=6, learning_rate=0.05)]
     how = params.digits.float.model_copy(
         update={"epochs": 10, "warmup_epochs": 1.0, "learning_rate": 0.1, "restarts": restarts}
     )
-    rates = [learning_rate(step, how, 10) for step in range(100)]
+    rates = [0.1 * learning_rate_factor(step, how, 10) for step in range(100)]
     plain = how.model_copy(update={"epochs": 4, "restarts": None})
-    assert rates[:40] == [learning_rate(step, plain, 10) for step in range(40)]
+    assert rates[:40] == [0.1 * learning_rate_factor(step, plain, 10) for step in range(40)]
     assert (rates[10], rates[50], rates[70]) == (0.1, 0.2, 0.05)
     assert max(rates[39:41]) < 0.02 and max(rates[59:61]) < 0.02 and rates[-1] < 0.001
 

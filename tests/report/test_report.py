@@ -80,7 +80,10 @@ def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Result
 def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:
     assert 'validation accuracy is lower with "paper" (-0.50 points)' in render(results)
     change("metrics/study/mnist.json", "mnist", "study", "paper", difference=-0.1, low=-0.3, high=0.1)
+    assert 'fewest do with "paper" (7.5 %), most with "corrected" (12.5 %)' in render(results)
+    change("metrics/study/mnist.json", "mnist", "study", "paper", signs_changed=20.0)
     after = render(results)
+    assert 'fewest do with "corrected" (12.5 %), most with "paper" (20.0 %)' in after
     assert 'a difference from 0 is not shown for "paper" (-0.10)' in after and "lower with" not in after
 
 
@@ -93,7 +96,8 @@ def test_an_unusual_width_is_said(results: Results, change: Callable[..., None])
 def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None]) -> None:
     text = render_card(results)
     accuracies = ["99.10 % of the test images", "the float twin 99.40 %"]
-    recipe = ["2 epochs of adam; learning rate 0.1", "augmentation crop 1 |"]
+    recipe = ["2 epochs of adam; learning rate 0.1", "again after 1 epochs, up to 0.05", "augmentation crop 1 |"]
+    recipe += ["gradient corrected; BatchNorm behind binary layers"]
     for words in ["mnist.safetensors`, 0.2 kB (float32: 4.0 kB)", *accuracies, *recipe]:
         assert words in text, words
     assert "JPEG" not in text

@@ -64,23 +64,23 @@ def _torch_adds_in_order() -> bool:
 
 
 def memory(
-    model: nn.Module, packed: PackedNetwork, float_file: Path, packed_file: Path
+    model: nn.Module, twin: nn.Module, packed: PackedNetwork, *, twin_file: Path, packed_file: Path
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """Compare two files of one network, float32 and packed.
+    """Compare the file of a packed XNOR network with that of its float twin.
 
     Returns (metrics, rows). Metrics: float_bytes and packed_bytes on disk, ratio, and binary_share, the percentage of
-    parameters that are one bit each. Rows: layer, float_bytes, packed_bytes; a BatchNorm that became thresholds has its
-    bytes with the layer that applies them.
+    the XNOR network's parameters that are one bit each. Rows: layer, float_bytes, packed_bytes; a BatchNorm that became
+    thresholds, or scale and bias, has its bytes with the layer that applies them.
     """
     total, binary = count_parameters(model)
-    float_bytes, packed_bytes = float_file.stat().st_size, packed_file.stat().st_size
+    float_bytes, packed_bytes = twin_file.stat().st_size, packed_file.stat().st_size
     metrics = {
         "float_bytes": float_bytes,
         "packed_bytes": packed_bytes,
         "ratio": round(float_bytes / packed_bytes, 3),
         "binary_share": round(100 * binary / total, 3),
     }
-    return metrics, pd.DataFrame(_rows(_float_bytes(model), packed.layer_bytes()))
+    return metrics, pd.DataFrame(_rows(_float_bytes(twin), packed.layer_bytes()))
 
 
 def _float_bytes(model: nn.Module) -> dict[str, int]:
@@ -88,7 +88,7 @@ def _float_bytes(model: nn.Module) -> dict[str, int]:
     sizes: dict[str, int] = {}
     for name, tensor in model.state_dict().items():
         layer = name.rpartition(".")[0]
-        is_batch_norm = isinstance(model.get_submodule(layer), nn.BatchNorm1d | nn.BatchNorm2d)
+        is_batch_norm = isinstance(model.get_submodule(layer), nn.BatchNorm2d)
         layer = "BatchNorm" if is_batch_norm else re.sub(r"^blocks\.", "block", layer)
         sizes[layer] = sizes.get(layer, 0) + tensor.nbytes
     return sizes

@@ -1,4 +1,7 @@
-"""LeNet-5 and ResNet-18, each one definition for the XNOR network and its float twin (sign -> ReLU)."""
+"""LeNet-5 and ResNet-18, each one definition for the XNOR network and its float twin.
+
+The twin has ReLU in place of sign, float weights, and no `output_norm`.
+"""
 
 from typing import Any, Literal
 
@@ -12,7 +15,8 @@ from xnornet.params import Gradient, Variant
 class LeNet5(nn.Module):
     """LeNet-5 for 28x28 images, as the XNOR-Net reference implementations have it; first and last layer stay float.
 
-    Images (N, C, 28, 28), uint8 or float 0 to 1 -> logits (N, num_classes). 431,260 parameters for MNIST.
+    Images (N, C, 28, 28), uint8 or float 0 to 1 -> logits (N, num_classes). 431,260 parameters for MNIST
+    (431,810 with `output_norm`).
     """
 
     image_size = smallest_image = 28

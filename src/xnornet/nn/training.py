@@ -140,24 +140,22 @@ def make_optimizer(model: nn.Module, params: Optimization) -> torch.optim.Optimi
     return make(groups, params.learning_rate, betas=(params.momentum, 0.999), fused=fused)
 
 
-def learning_rate(step: int, params: Optimization, steps_per_epoch: int) -> float:
-    """The learning rate of a step: each cycle warms up to its peak, then follows the schedule down towards 0.
+def learning_rate_factor(step: int, params: Optimization, steps_per_epoch: int) -> float:
+    """The learning rate of a step, as a factor on `params.learning_rate`: that of `warmed_up` in each cycle.
 
-    Cycles: warm restarts (Loshchilov and Hutter 2017, SGDR).
+    Cycles end with restarts (Loshchilov and Hutter 2017, SGDR), each with a peak of its own.
     """
-    first, end, peak = next(
-        cycle for cycle in reversed(params.cycles()) if step >= cycle[0] * steps_per_epoch or cycle[0] == 0
-    )
-    factor = learning_rate_factor(
+    first, end, peak = next(cycle for cycle in reversed(params.cycles()) if step >= cycle[0] * steps_per_epoch)
+    factor = warmed_up(
         step - first * steps_per_epoch,
         steps=(end - first) * steps_per_epoch,
         warmup=round(params.warmup_epochs * steps_per_epoch),
         schedule=params.schedule,
     )
-    return peak * factor
+    return peak / params.learning_rate * factor
 
 
-def learning_rate_factor(step: int, *, steps: int, warmup: int, schedule: str) -> float:
+def warmed_up(step: int, *, steps: int, warmup: int, schedule: str) -> float:
     """Factor on the learning rate in `step` of `steps`: linear warm-up to 1, then the schedule down towards 0."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -179,7 +177,7 @@ class Loop:
         self.optimizer = make_optimizer(run.model, optimization)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
-            lambda step: learning_rate(step, optimization, self.steps) / optimization.learning_rate,
+            lambda step: learning_rate_factor(step, optimization, self.steps),
         )
         self.forward = cast(nn.Module, torch.compile(run.model)) if training.compile else run.model
         self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
@@ -190,10 +188,15 @@ class Loop:
     def epoch(
         self, epoch: int, images: Tensor, labels: Tensor, generator: torch.Generator, bar: "tqdm[Any]"
     ) -> dict[str, float]:
-        """One pass over the training images in random order; the images that fill no batch are left out."""
+        """One pass over the training images in random order; the images that fill no batch are left out.
+
+        Returns train_loss, train_accuracy (percent) and, of a binary network, signs_changed: the percentage of its
+        binary weights that end the epoch with the other sign. In the first epoch, centring alone changes some.
+        """
         self.run.model.train()
-        if any(epoch == restart.epoch for restart in self.optimization.restarts or []):
-            self.optimizer.state.clear()  # momentum of the last cycle: a restart needs nothing but the weights
+        signs = [weight >= 0 for weight in self.latent_weights]
+        if any(epoch == restart.after for restart in self.optimization.restarts or []):
+            self.optimizer.state.clear()  # its moments are of the last cycle; a restart needs nothing but the weights
         size = self.training.batch_size
         order = torch.randperm(len(images), generator=generator).to(self.device)
         losses = torch.zeros(self.steps, device=self.device)
@@ -213,10 +216,14 @@ class Loop:
                 checked = time.perf_counter()
             bar.update()
         self._check(losses, epoch)
-        return {
+        row = {
             "train_loss": losses.mean().item(),
             "train_accuracy": 100 * correct.item() / (self.steps * size),
         }
+        if signs:
+            changed = sum(int(((w >= 0) != s).sum()) for w, s in zip(self.latent_weights, signs, strict=True))
+            row["signs_changed"] = 100 * changed / sum(s.numel() for s in signs)
+        return row
 
     def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Learn from one batch (N, C, H, W), augmented already: (logits, loss), detached."""

@@ -53,10 +53,11 @@ def _recipe(settings: dict[str, Any]) -> str:
         *([model] if model else []),
         f"{how['epochs']} epochs of {how['optimizer']}",
         f"learning rate {how['learning_rate']:g} ({how['schedule']}, {how['warmup_epochs']:g} epochs of warm-up)",
-        *(f"again from epoch {r['epoch']}, up to {r['learning_rate']:g}" for r in how.get("restarts", [])),
+        *(f"again after {r['after']} epochs, up to {r['learning_rate']:g}" for r in how.get("restarts", [])),
         f"weight decay {how['weight_decay']:g}",
         f"batch size {training['batch_size']}",
-        f"gradient {how['gradient']}" + (", BatchNorm behind the binary layers" if how["output_norm"] else ""),
+        f"gradient {how['gradient']}",
+        *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
         "augmentation " + ", ".join(f"{name} {value}" for name, value in training["augment"].items() if value),
     ]
     return "; ".join(parts)

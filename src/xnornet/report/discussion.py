@@ -83,6 +83,13 @@ def _study(results: Results) -> Iterator[str]:
             + "; ".join(filter(None, verdicts))
             + "."
         )
+        by_change = sorted(results.study(dataset).items(), key=lambda entry: entry[1]["signs_changed"])
+        (calm, least), (restless, most) = by_change[0], by_change[-1]
+        yield (
+            f"In the last epoch {first[1]['signs_changed']:.1f} % of the binary weights change their sign with "
+            f'"{first[0]}"; fewest do with "{calm}" ({least["signs_changed"]:.1f} %), most with "{restless}" '
+            f"({most['signs_changed']:.1f} %)."
+        )
     yield (
         "Each interval is that of a single comparison: of twenty without any difference, one misses 0 by chance. The "
         "trainings are short: they say what a term does early on, not what is left of it after a full training."

@@ -71,6 +71,7 @@ def study(results: Results, dataset: str) -> pd.DataFrame:
                 "runs": f"{values['runs']:.0f}",
                 "difference": "" if first else f"{values['difference']:+.2f} points",
                 "95 % interval": interval,
+                "signs changed": f"{values['signs_changed']:.1f} %",
             }
         )
     return pd.DataFrame(rows)
