@@ -20,6 +20,9 @@ from safetensors.numpy import load
 from tabulate import tabulate
 from workspace import copy_repository, edit_params, environment
 
+from xnornet.export import pack
+from xnornet.nn import load_model
+
 CPUS = {"AVX2": "avx2", "no vector extensions": "default"}
 ISA = {"avx2": "AVX2", "default": "SSE41"}
 ENGINE_TARGETS = {"Haswell (AVX2)": ("haswell", "+avx2,+avx,+fma,+popcnt"), "plain x86-64": ("x86-64", "+sse2")}
@@ -80,9 +83,9 @@ def main() -> None:
             for name, (model, accuracy) in trained.items()
         ]
         print(tabulate(rows, ["training", "same bytes", "values apart", "test accuracy"], tablefmt="github"))
-        subprocess.run(
-            [sys.executable, "stages/export.py", dataset], cwd=folder, env=environment(folder), check=True, stdout=-1
-        )
+        model, _ = load_model(folder / f"models/{dataset}-xnor.safetensors")
+        (folder / "models/packed").mkdir(exist_ok=True)
+        pack(model).save(folder / f"models/packed/{dataset}.safetensors")
         here = logits(folder, dataset, {})
         print()
         for name, (cpu, features) in ENGINE_TARGETS.items():

@@ -14,9 +14,9 @@ class _Xnor:
     """What both binary layers share: the options, and what becomes of a binary product.
 
     `output_norm` puts a BatchNorm behind a binary layer, in place of its bias. The layer's scale is then learned by the
-    BatchNorm, and no longer by alpha, which cancels in it. Without, a layer whose output is to be small shrinks its
-    latent weights, and the smaller they are, the more of their signs change in every step. In evaluation it costs
-    nothing: it is in the scale and the bias.
+    BatchNorm, and no longer by alpha, which cancels in it. Without, training sets the scale by moving all latent
+    weights of a channel away from 0 or towards it: where they grow, signs hardly change any more, and where they
+    shrink, they change with every step. In evaluation it costs nothing: it is in the scale and the bias.
     """
 
     weight: Tensor

@@ -158,24 +158,27 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
 
 
 def study(results: Results, folder: Path, dataset: str) -> None:
-    """Validation accuracy of every training of the study, and the arms' differences to the first with intervals."""
+    """Validation accuracy of every training, the arms' differences to the first with intervals, and changed signs."""
     rows, arms = results.study_rows(dataset), results.study(dataset)
     y = {arm: place for place, arm in enumerate(arms)}
-    with figure(folder, f"study-{dataset}", 11, 1.8 + 0.42 * len(arms), ncols=2, sharey=True) as (drawn, (left, right)):
+    with figure(folder, f"study-{dataset}", 13, 1.8 + 0.42 * len(arms), ncols=3, sharey=True) as (drawn, panels):
+        left, middle, right = panels
         left.plot(rows.validation_accuracy, rows.arm.map(y), "o", color=SKY, label="a training")
         left.plot([values["mean"] for values in arms.values()], list(y.values()), "|", color=BLACK, label="mean",
                   markersize=16, markeredgewidth=2.5)  # fmt: skip
         left.set_yticks(list(y.values()), list(arms))
         left.set(xlabel="validation accuracy (%)", ylim=(len(arms) - 0.5, -0.5))
         left.legend(fontsize=10, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)  # where no point can be
-        right.axvline(0, color=GREY)
+        middle.axvline(0, color=GREY)
         for arm, values in arms.items():
             if "difference" in values:
                 width = values["high"] - values["difference"]
                 decided = values["low"] > 0 or values["high"] < 0
                 style = {"color": COLOURS["xnor"] if decided else GREY, "fmt": "D" if decided else "o", "capsize": 4}
-                right.errorbar(values["difference"], y[arm], xerr=width, **style)
-        right.set(xlabel=f"difference to {next(iter(arms))} (points, 95 % interval)")
+                middle.errorbar(values["difference"], y[arm], xerr=width, **style)
+        middle.set(xlabel=f"difference to {next(iter(arms))}\n(points, 95 % interval)")
+        right.plot(rows.signs_changed, rows.arm.map(y), "o", color=SKY)
+        right.set(xlabel="binary weights that change sign\nin the last epoch (%)", xlim=(0, None))
         drawn.suptitle(f"What trains an XNOR network better: {TITLES[dataset]}")
 
 

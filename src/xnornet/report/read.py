@@ -83,7 +83,8 @@ class Results:
     def study_rows(self, dataset: str) -> pd.DataFrame:
         """The study's trainings, one a row."""
         return self.csv(
-            f"plots/study/{dataset}.csv", ["arm", "seed", "validation_accuracy", "epochs", "image_size", "width"]
+            f"plots/study/{dataset}.csv",
+            ["arm", "seed", "validation_accuracy", "signs_changed", "epochs", "image_size", "width"],
         )
 
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
