@@ -10,8 +10,9 @@ from xnornet.stage import arguments, stage
 def main() -> None:
     (axis,) = arguments(__doc__, "axis")
     params = load().sweep
+    values = params.values(axis)  # a wrong axis ends it before it waits for its turn
     peaks = measure_peaks()
-    rows = sweep(axis, params.values(axis), peaks=peaks, passes=params.passes, budget_seconds=params.seconds_per_point)
+    rows = sweep(axis, values, peaks=peaks, passes=params.passes, budget_seconds=params.seconds_per_point)
     write_csv(f"plots/sweeps/{axis}.csv", rows)
     metrics = {
         "speedup": {str(row.value): round(row.speedup_torch, 2) for row in rows.itertuples()},
