@@ -37,9 +37,10 @@ def main() -> None:
     torch.set_num_threads(1)
     params = load()
     settings = settings_of(params.mnist, params.study, next(iter(params.study.arms.values())))
-    train, _ = Prepared.load("data/mnist.safetensors").split(settings.data.validation, settings.data.seed)
+    data = Prepared.load("data/mnist.safetensors")
+    train, _ = data.split(settings.data.validation, settings.data.seed)
     torch.manual_seed(params.runtime.seed)
-    run = Run(make_network(Prepared.load("data/mnist.safetensors"), settings, "xnor", train))
+    run = Run(make_network(data, settings, "xnor", train))
     loop = Loop(run, settings.training, settings.xnor, len(train))
     shapes = {layer.weight.shape for layer in binary_layers(run.model.train())}
     assert shapes == {torch.Size(shape) for shape in LAYERS.values()}
