@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 from collections import Counter
 
@@ -37,6 +38,27 @@ def test_round_trip(nodes, tmp_path):
     assert np.array_equal(loaded(images), network(images))
     loaded.save(str(tmp_path / "b"))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_about_is_what_json_makes_of_it(network, tmp_path):
+    labels = {number: f"class {number}" for number in range(11)}  # as numbers 2 stands before 10, as names after it
+    named = PackedNetwork(network.graph, network.tensors, {"labels": labels, "size": (3, 4)})
+    named.save(tmp_path / "named")
+    loaded = PackedNetwork.load(tmp_path / "named")
+    assert loaded.about == named.about == {"labels": {str(k): v for k, v in labels.items()}, "size": [3, 4]}
+    for wrong in ({"epochs": np.int64(3)}, {"loss": float("nan")}, {1: "one", "1": set()}):
+        with pytest.raises(ValueError, match="about must hold plain values"):
+            PackedNetwork(network.graph, network.tensors, wrong)
+    with pytest.raises(ValueError, match="put less into about"):
+        PackedNetwork(network.graph, network.tensors, {"log": "x" * (1 << 22)}).save(tmp_path / "long")
+    assert not (tmp_path / "long").exists()
+
+
+def test_a_network_that_ran_can_be_pickled(network):
+    images = np.zeros((2, *network.image_shape), np.uint8)
+    wanted = network(images)
+    copy = pickle.loads(pickle.dumps(network))
+    assert "_program" not in vars(copy) and np.array_equal(copy(images), wanted)
 
 
 def test_every_safetensors_reader_can_read_it(data, network):

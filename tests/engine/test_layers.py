@@ -1,7 +1,12 @@
 """The packed layers against integer arithmetic, bit for bit."""
 
+import copy
 import os
+import pickle
 import signal
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.engine import reference
 from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
-from xnornet.engine.program import Shape
+from xnornet.engine.program import Program, Shape
 from xnornet.engine.weights import Window, int32
 
 # Runs for lowered targets ask for fewer: each compiles everything anew.
@@ -162,14 +167,54 @@ def test_more_image_sizes_than_are_kept():
     for size in [*range(3, 25), 3, 4]:
         x = images(1, size, 4, 3)
         assert np.array_equal(layer(x), reference.binary_conv(x, weight, 1, 1))
-    assert len(layer._programs) <= 16
+    assert len(layer._programs._made) <= 16
 
 
 def test_threads_give_the_same_bits():
     _, layer = given_layer(50, 70, padding=1)
     for shape in ((1, 9, 11, 70), (5, 9, 11, 70), (64, 3, 3, 70)):
         x = images(*shape)
-        assert all(np.array_equal(layer(x, threads=threads), layer(x)) for threads in (2, 3, 8, 64))
+        for threads in (2, 3, 8, 64, 100_000):
+            assert np.array_equal(layer(x, threads=threads), layer(x))
+            assert np.array_equal(layer.pack(x, threads).words, layer.pack(x).words)
+
+
+def test_what_an_interrupted_call_leaves_running_holds_its_arrays(monkeypatch):
+    _, layer = given_layer(50, 70, padding=1)
+    held = []
+
+    def interrupted(program, x, y, images, part, parts, arrays=None):
+        if arrays is None:
+            raise KeyboardInterrupt
+        held.append(arrays)
+
+    x = images(4, 9, 11, 70)
+    monkeypatch.setattr(Program, "_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        layer(x, threads=4)
+    deadline = time.monotonic() + 10
+    while len(held) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert len(held) == 3 and all(job[0] is x and job[1].shape == (4, 9, 11, 50) for job in held)
+
+
+def test_copies_and_other_processes_have_memory_of_their_own(tmp_path):
+    """Programs hold addresses: copied as they are, they would write into another layer's memory, or into nothing."""
+    x = images(3, 9, 11, 70)
+    given = given_layer(50, 70, padding=1)[1], PackedLinear(images(12, 9 * 11 * 70))
+    inputs = x, x.reshape(3, -1)
+    wanted = [layer(x) for layer, x in zip(given, inputs, strict=True)]
+    for layer, x, y in zip(copy.deepcopy(given), inputs, wanted, strict=True):
+        assert not getattr(layer, "_conv", layer)._programs._made
+        assert np.array_equal(layer(x), y)
+    (tmp_path / "layers").write_bytes(pickle.dumps((given, inputs, wanted)))
+    code = """
+import pickle, sys
+import numpy as np
+for layer, x, y in zip(*pickle.load(open(sys.argv[1], "rb")), strict=True):
+    assert np.array_equal(layer(x), y)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "layers")], check=True)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -208,6 +253,7 @@ GOOD = images(1, 4, 4, 20)
         (GOOD[0], r"\(N, H, W, 20\).*\(4, 4, 20\)"),
         (GOOD[..., :19], r"20.*19"),
         (GOOD[:, :2], "2x4.*smaller than the kernel of 3x3"),
+        (GOOD[:, :0], r"must have pixels.*\(1, 0, 4, 20\)"),
     ],
 )
 def test_wrong_input_is_named(x, words):
@@ -237,6 +283,7 @@ def test_wrong_weights_are_named():
         (weight[0], r"\(O, C, kh, kw\)"),
         (weight[:0], "empty"),
         (weight * np.inf, "finite"),
+        (np.broadcast_to(np.float32(1), (1, 1 << 23, 1, 1)), "8388608 products.*exactly below"),
     ):
         with pytest.raises(ValueError, match=words):
             PackedConv2d(wrong)

@@ -37,7 +37,7 @@ def test_batches_and_threads_give_the_same_bits():
     network = networks.build()
     batch = images(33)
     alone = np.concatenate([network(batch[i : i + 1]) for i in range(33)])
-    for threads in (1, 2, 3, 50):
+    for threads in (1, np.int64(2), 3, 50):
         assert np.array_equal(network(batch, threads=threads), alone)
     assert np.array_equal(network(batch[::-2]), alone[::-2])
     assert network(batch[:0]).shape == (0, 5)
@@ -98,6 +98,10 @@ def edited(position: int, **changes: Any) -> tuple[Node, ...]:
         (edited(8, output="z"), "logits"),
         (edited(8, input="d"), "one pixel"),
         ((*networks.RESIDUAL, Node(op="average", name="more", input="y", output="z")), "no node may read"),
+        (edited(0, padding=1), "a normalize node has just op, name, input, output"),
+        (edited(2, stride=0), "stride must be an integer from 1"),
+        (edited(2, op="define"), "an op, one of"),
+        ((), "1 to 1000 nodes, not 0"),
     ],
 )
 def test_graphs_that_contradict_themselves_are_refused(nodes, words):

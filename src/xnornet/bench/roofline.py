@@ -17,8 +17,10 @@ from xnornet.engine.counter import CARRY_SAVE
 from xnornet.engine.vector import WIDE, Emitter, f32, i64, intrinsic, vector
 
 # Accumulators (of two registers with carry-save counting) and constants of a loop, and the vectors that it loads, must
-# fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of each vector.
-ACCUMULATORS = (8 if CARRY_SAVE else 12) if WIDE else 3
+# fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of each vector. Then an FMA
+# takes its constant from memory, at no cost, and needs the chains more: 5 cycles of latency on two pipes.
+COUNTERS = (8 if CARRY_SAVE else 12) if WIDE else 3
+PRODUCTS = 12 if WIDE else 5
 WORDS = 2 if CARRY_SAVE else 1  # that one step counts in each accumulator
 LOADED = 64  # vectors that are loaded in turn, 4 KiB: always in L1
 STEPS = 200_000  # of a loop; 0.6 to 3 ms
@@ -35,7 +37,7 @@ def peaks() -> tuple[float, float]:
     turns, since the clock rate may change; of each the fastest, since whatever else the machine does takes time away.
     On normal data, as layers have them: switching bits takes power, and zeros run a few percent faster.
     """
-    memory, result = aligned((LOADED + 1, 16), np.float32), aligned((2 * ACCUMULATORS, 64), np.uint8)
+    memory, result = aligned((LOADED + 1, 16), np.float32), aligned((2 * max(COUNTERS, PRODUCTS), 64), np.uint8)
     memory[:] = np.random.default_rng(0).standard_normal(memory.shape)
     addresses = memory.ctypes.data, result.ctypes.data
     loops = _popcount_loop, _fma_loop
@@ -46,12 +48,13 @@ def peaks() -> tuple[float, float]:
         start = time.perf_counter()
         loops[column](*addresses, STEPS)
         seconds[turn, column] = time.perf_counter() - start
-    popcount, fma = (STEPS * ACCUMULATORS / 1e9 / seconds.min(axis=0)).tolist()
-    return popcount * POPCOUNT_MACS, fma * FMA_MACS
+    popcount, fma = (STEPS / 1e9 / seconds.min(axis=0)).tolist()
+    return popcount * COUNTERS * POPCOUNT_MACS, fma * PRODUCTS * FMA_MACS
 
 
 def _loop(
     kind: ir.VectorType,
+    accumulators: int,
     registers: int,
     update: Callable[[Emitter, list[ir.Value], list[ir.Value], list[ir.Value], int], list[ir.Value]],
 ) -> Callable[..., None]:
@@ -62,7 +65,7 @@ def _loop(
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             memory, result, steps = args
             e = Emitter(builder)
-            constants = [e.load(e.advance(memory, index, 64), kind, 64) for index in range(ACCUMULATORS)]
+            constants = [e.load(e.advance(memory, index, 64), kind, 64) for index in range(accumulators)]
 
             def step(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
                 place = builder.and_(index, e.constant(LOADED - 1))
@@ -70,12 +73,12 @@ def _loop(
                 loaded = [e.load(e.advance(memory, place, 64), kind, 64)]
                 loaded.append(e.load(e.advance(memory, builder.add(place, e.constant(1)), 64), kind, 64))
                 new = []
-                for accumulator in range(ACCUMULATORS):
+                for accumulator in range(accumulators):
                     old = state[accumulator * registers : (accumulator + 1) * registers]
                     new += update(e, old, loaded, constants, accumulator)
                 return new
 
-            for index, total in enumerate(e.loop(steps, [e.zeros(kind)] * (ACCUMULATORS * registers), step)):
+            for index, total in enumerate(e.loop(steps, [e.zeros(kind)] * (accumulators * registers), step)):
                 e.store(total, e.advance(result, index, 64), 64)
             return context.get_dummy_value()
 
@@ -92,11 +95,14 @@ def _count(
     e: Emitter, state: list[ir.Value], loaded: list[ir.Value], constants: list[ir.Value], index: int
 ) -> list[ir.Value]:
     (count,) = counter.unpack(state, CARRY_SAVE)
-    weights = (constants[index], constants[(index + 1) % ACCUMULATORS])
+    weights = (constants[index], constants[(index + 1) % COUNTERS])
     return counter.pack([counter.add(e, count, list(zip(loaded, weights, strict=True))[:WORDS])])
 
 
-_popcount_loop = _loop(vector(i64, 8), 2 if CARRY_SAVE else 1, _count)
+_popcount_loop = _loop(vector(i64, 8), COUNTERS, 2 if CARRY_SAVE else 1, _count)
 _fma_loop = _loop(
-    vector(f32, 16), 1, lambda e, state, loaded, constants, index: [e.fma(loaded[0], constants[index], state[0])]
+    vector(f32, 16),
+    PRODUCTS,
+    1,
+    lambda e, state, loaded, constants, index: [e.fma(loaded[0], constants[index], state[0])],
 )

@@ -114,7 +114,8 @@ def compare(
 ) -> dict[str, Timing]:
     """Time callables side by side, so that their ratios do not depend on what the machine did in the meantime.
 
-    Each of `repeats` rounds times one block of every contestant, in an order that rotates from round to round. A block
+    Each of `repeats` rounds times one block of every contestant, in an order drawn anew (always the same draws): what a
+    contestant leaves behind, in the caches or of its threads, meets each other one alike. A block
     is as many calls as take `min_block_seconds`, found in a warm-up; where it is more than one, an untimed call comes
     first, so that a contestant finds its own data in the caches and not its predecessor's. Rounds end early, but not
     before `min_repeats`, once `budget_seconds` are spent. The garbage collector rests meanwhile. A warning is logged if
@@ -133,12 +134,12 @@ def compare(
     blocks: dict[str, list[Block]] = {name: [] for name in names}
     with _no_garbage_collection():
         start = clock()
+        order = np.random.default_rng(0)
         loops = {name: _loops(contestants[name], min_block_seconds, clock) for name in names}
         for turn in range(repeats):
             if turn >= min_repeats and clock() - start >= budget_seconds:
                 break
-            for position in range(len(names)):
-                name = names[(position + turn) % len(names)]
+            for name in order.permutation(names).tolist():
                 if loops[name] > 1:
                     contestants[name]()
                 blocks[name].append(_block(contestants[name], loops[name], clock, cpu_clock))

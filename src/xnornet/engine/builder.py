@@ -165,7 +165,7 @@ class _Builder:
         weights, source = BinaryWeights(words, shape.depth), self.buffer(node.input)
         if weights.folded:
             folded = Buffer(folded_bytes(shape, node.window) * BATCH)
-            add_fold(self.program, weights, source, folded, shape, padding, node.window)
+            add_fold(self.program, source, folded, shape, padding, node.window)
             source, padding = folded, node.padding
         add_binary_conv(self.program, weights, source, shape, padding, node.window, self.epilogue(mode))
 

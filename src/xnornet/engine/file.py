@@ -34,6 +34,8 @@ def write(
     content = {"format": VERSION, "bit_order": BIT_ORDER, "about": dict(about), "network": network}
     content["sha256"] = _digest(content, contiguous)
     data = safetensors.numpy.save(contiguous, metadata={ENTRY: _json(content)})
+    if (length := int.from_bytes(data[:8], "little")) > LIMIT_HEADER:
+        raise ValueError(f"a header of {length} bytes, where a reader takes {LIMIT_HEADER}: put less into about")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as stream:
@@ -43,6 +45,14 @@ def write(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def plain(about: Mapping[str, Any]) -> dict[str, Any]:
+    """`about` as a file gives it back, with lists for tuples and names for numbered keys. ValueError if none can."""
+    try:
+        return json.loads(_json(dict(about)))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"about must hold plain values that JSON has: {error}") from error
 
 
 def parse(data: bytes) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:

@@ -10,7 +10,17 @@ from typing import Any, Literal
 import numpy as np
 
 from xnornet.engine import nodes as limits
-from xnornet.engine.nodes import IMAGE, FormatError, Node, ValueInfo, check_keys, integers, name_of, parse_node
+from xnornet.engine.nodes import (
+    IMAGE,
+    FormatError,
+    Node,
+    ValueInfo,
+    check_keys,
+    check_node,
+    integers,
+    name_of,
+    parse_node,
+)
 from xnornet.engine.program import Shape, folded_bytes
 from xnornet.engine.weights import MOST_PRODUCTS, folds
 
@@ -47,8 +57,8 @@ class Graph:
         check_keys("network", description, {"image", "nodes", "logits"})
         image = Shape(*integers("image", description["image"], 3))
         nodes = description["nodes"]
-        if not isinstance(nodes, list) or not 0 < len(nodes) <= limits.LIMIT_NODES:
-            raise FormatError(f"nodes must be a list of 1 to {limits.LIMIT_NODES}")
+        if not isinstance(nodes, list):
+            raise FormatError(f"nodes must be a list, not {nodes!r:.100}")
         return cls(image, tuple(parse_node(node) for node in nodes), name_of("logits", description["logits"]))
 
 
@@ -66,8 +76,11 @@ class _Checker:
             1 <= side <= limits.LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)
         ):
             raise FormatError(f"images must have sides from 1 to {limits.LIMIT_SIDE}, not {graph.image}")
+        if not 0 < len(graph.nodes) <= limits.LIMIT_NODES:
+            raise FormatError(f"a network has 1 to {limits.LIMIT_NODES} nodes, not {len(graph.nodes)}")
         self.define(IMAGE, "uint8", graph.image, "")
         for node in graph.nodes:
+            check_node(node)
             if node.name in self.names:
                 raise FormatError(f"two nodes are called {node.name!r}")
             self.names.add(node.name)

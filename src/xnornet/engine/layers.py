@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,6 +56,29 @@ class PackedImages:
         return 2 * bits.unpack_bits(inside, self.channels).astype(np.float32) - 1
 
 
+class _Programs:
+    """The programs last made, by kind of call and image size; for any number of threads.
+
+    A copy, and what another process unpickles, starts empty: a program holds addresses of its own memory.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, tuple[int, ...]], Program] = {}
+        self._lock = Lock()
+        self.get = self._made.get
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+    def keep(self, key: tuple[str, tuple[int, ...]], program: Program) -> Program:
+        """Remember and return it; the oldest is forgotten where there are too many."""
+        with self._lock:
+            while len(self._made) >= KEPT_PROGRAMS:
+                del self._made[next(iter(self._made))]
+            self._made[key] = program
+        return program
+
+
 class PackedConv2d:
     """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016).
 
@@ -87,7 +112,7 @@ class PackedConv2d:
         self.scale = channel_floats("scale", alpha, self.out_channels)
         self.bias = None if bias is None else channel_floats("bias", bias, self.out_channels)
         self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
-        self._programs: dict[tuple[str, tuple[int, ...]], Program] = {}
+        self._programs = _Programs()
 
     def __repr__(self) -> str:
         window = self.window
@@ -103,29 +128,29 @@ class PackedConv2d:
         threads: share out the images or, of a single image, the output pixels; the result has the same bits.
         ValueError for a wrong dtype, rank or number of channels, for NaN, and for an image smaller than the kernel.
         """
-        x = self._images(x)
+        x, threads = self._images(x), thread_count(threads)
         kind = "scaled" if input_scale else "float"
-        program = self._program(kind, x.shape[1:]) or self._make_float(kind, x.shape[1:])
+        program = self._programs.get((kind, x.shape[1:])) or self._make_float(kind, x.shape[1:])
         y = np.empty((len(x), *program.result), np.float32)
-        if program(x, y, len(x), thread_count(threads)):
+        if program(x, y, len(x), threads):
             raise ValueError("x holds NaN, which has no sign")
         return y
 
     def pack(self, x: Floats, threads: int = 1) -> PackedImages:
         """Pack the signs of float32 (N, H, W, C), padded for this layer. ValueError as for a call."""
-        x = self._images(x)
-        program = self._program("pack", x.shape[1:]) or self._make_pack(x.shape[1:])
+        x, threads = self._images(x), thread_count(threads)
+        program = self._programs.get(("pack", x.shape[1:])) or self._make_pack(x.shape[1:])
         words = np.zeros((len(x), *program.result), np.uint64)
-        if program(x, words, len(x), thread_count(threads)):
+        if program(x, words, len(x), threads):
             raise ValueError("x holds NaN, which has no sign")
         return PackedImages(words, self.in_channels, self.window.padding)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
         """What a call makes of the images that `pack` packed: float32 (N, H', W', O)."""
-        words = self._words(packed)
-        program = self._program("packed", words.shape[1:]) or self._make_packed(words.shape[1:])
+        words, threads = self._words(packed), thread_count(threads)
+        program = self._programs.get(("packed", words.shape[1:])) or self._make_packed(words.shape[1:])
         y = np.empty((len(words), *program.result), np.float32)
-        program(words, y, len(words), thread_count(threads))
+        program(words, y, len(words), threads)
         return y
 
     def then_sign(
@@ -144,19 +169,18 @@ class PackedConv2d:
             raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
         padding = integer("padding", padding, 0)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
-        programs: dict[tuple[int, ...], Program] = {}
+        programs = _Programs()
 
         def make(size: tuple[int, ...]) -> Program:
             shape = self._unpadded(size)
             out = Shape(*self.window.output(shape.height, shape.width), self.out_channels).padded(padding)
             program = self._new_program(shape, (out.height, out.width, bits.word_count(out.depth)))
             self._add_conv(program, None, shape, epilogue)
-            programs[size] = program
-            return program
+            return programs.keep(("sign", size), program)
 
         def forward(packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
-            words = self._words(packed)
-            program = programs.get(words.shape[1:]) or make(words.shape[1:])
+            words, threads = self._words(packed), thread_count(threads)
+            program = programs.get(("sign", words.shape[1:])) or make(words.shape[1:])
             wanted = (len(words), *program.result)
             if out is None:
                 out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding)
@@ -169,22 +193,13 @@ class PackedConv2d:
                 raise ValueError(
                     f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
                 )
-            program(words, out.words, len(words), thread_count(threads))
+            program(words, out.words, len(words), threads)
             return out
 
         return forward
 
     def _to_floats(self) -> Epilogue:
         return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
-
-    def _program(self, kind: str, size: tuple[int, ...]) -> Program | None:
-        return self._programs.get((kind, size))
-
-    def _keep(self, kind: str, size: tuple[int, ...], program: Program) -> Program:
-        while len(self._programs) >= KEPT_PROGRAMS:
-            self._programs.pop(next(iter(self._programs)), None)
-        self._programs[kind, size] = program
-        return program
 
     def _new_program(self, shape: Shape, result: tuple[int, ...]) -> Program:
         height, width = self.window.output(shape.height, shape.width)
@@ -202,26 +217,27 @@ class PackedConv2d:
         packed = Buffer(shape.padded(self.window.padding).packed_bytes * program.batch)
         add_pack(program, None, packed, shape, self.window.padding)
         self._add_conv(program, packed, shape, epilogue)
-        return self._keep(kind, size, program)
+        return self._programs.keep((kind, size), program)
 
     def _make_pack(self, size: tuple[int, ...]) -> Program:
         shape = Shape(*size)
         padded = shape.padded(self.window.padding)
         program = self._new_program(shape, (padded.height, padded.width, bits.word_count(shape.depth)))
+        program.shares_pixels = False
         add_pack(program, None, None, shape, self.window.padding)
-        return self._keep("pack", size, program)
+        return self._programs.keep(("pack", size), program)
 
     def _make_packed(self, size: tuple[int, ...]) -> Program:
         shape = self._unpadded(size)
         program = self._new_program(shape, (*self.window.output(shape.height, shape.width), self.out_channels))
         self._add_conv(program, None, shape, self._to_floats())
-        return self._keep("packed", size, program)
+        return self._programs.keep(("packed", size), program)
 
     def _add_conv(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
         padding = self.window.padding
         if self._weights.folded:
             folded = Buffer(folded_bytes(shape, self.window) * program.batch)
-            add_fold(program, self._weights, source, folded, shape, padding, self.window)
+            add_fold(program, source, folded, shape, padding, self.window)
             source = folded
         add_binary_conv(program, self._weights, source, shape, padding, self.window, epilogue)
 
@@ -238,6 +254,8 @@ class PackedConv2d:
             raise ValueError(f"x must be a float32 array, not {getattr(x, 'dtype', type(x).__name__)}")
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             raise ValueError(f"x must have the shape (N, H, W, {self.in_channels}), channels last, not {x.shape}")
+        if 0 in x.shape[1:]:
+            raise ValueError(f"images must have pixels, but x has the shape {x.shape}")
         return np.ascontiguousarray(x)
 
     def _words(self, packed: PackedImages) -> NDArray[np.uint64]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine import file
+from xnornet.engine.arguments import thread_count
 from xnornet.engine.builder import build_program
 from xnornet.engine.graph import Graph, check_tensors
 from xnornet.engine.nodes import FormatError, Node
@@ -20,15 +21,19 @@ class PackedNetwork:
     """A network that runs on packed bits, with float first and last layers; made by `xnornet.export.pack` or `load`.
 
     graph: its operations; tensors: theirs, by name, as `graph.tensors` wants them (FormatError if not); about: plain
-    values that travel with the file, such as the md5 of the training data.
+    values that travel with the file, such as the md5 of the training data (ValueError for what JSON does not have).
     """
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> None:
         check_tensors(graph.tensors, tensors)
         self.graph = graph
         self.tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # read by address
-        self.about = dict(about or {})
+        self.about = file.plain(about or {})
         self._check_bits()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, and what another process unpickles, is built anew: a program holds addresses of its own memory."""
+        return type(self), (self.graph, self.tensors, self.about)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -51,8 +56,7 @@ class PackedNetwork:
             raise ValueError(
                 f"images must have the shape (N, {', '.join(map(str, self.image_shape))}), not {images.shape}"
             )
-        if not isinstance(threads, int) or threads < 1:
-            raise ValueError(f"threads must be an integer of at least 1, not {threads!r}")
+        threads = thread_count(threads)
         images = np.ascontiguousarray(images)
         logits = np.empty((images.shape[0], self.classes), np.float32)
         self._program(images, logits, len(images), threads)

@@ -145,4 +145,12 @@ def parse_node(value: Any) -> Node:
     return Node(**parsed)
 
 
+def check_node(node: Node) -> None:
+    """FormatError unless a file could hold the node: a known op, values in range, and no fields of other ops."""
+    if node.op not in FIELDS:
+        raise FormatError(f"a node must have an op, one of {', '.join(FIELDS)}, not {node.op!r:.100}")
+    if parse_node(node.describe()) != node:
+        raise FormatError(f"{node.name}: a {node.op} node has just op, name, input, {', '.join(FIELDS[node.op])}")
+
+
 assert set().union(*FIELDS.values()) <= {entry.name for entry in fields(Node)}

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from math import prod
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from xnornet.engine.weights import (
     per_channel,
     places,
 )
+
+MOST_THREADS = 256
+"""Of a pool. More threads than that are asked for by mistake; their jobs wait for one another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +60,8 @@ class Program:
         if threads == 1 or images == 0 or (images == 1 and not self.shares_pixels):
             return self._run(x_address, y_address, images, 0, 1)
         if images == 1:
-            jobs = [(x_address, y_address, 1, part, threads) for part in range(threads)]
+            parts = min(threads, prod(self.result[:-1]))
+            jobs = [(x_address, y_address, 1, part, parts) for part in range(parts)]
         else:
             x_size, y_size = x.nbytes // images, y.nbytes // images
             edges = [images * part // threads for part in range(threads + 1)]
@@ -65,11 +70,12 @@ class Program:
                 for first, last in pairwise(edges)
                 if last > first
             ]
-        others = [pool(threads).submit(self._run, *job) for job in jobs[1:]]
+        # Jobs hold the arrays: where Ctrl-C ends this call, those of the pool still read and write them.
+        others = [pool(min(threads, MOST_THREADS)).submit(self._run, *job, (x, y)) for job in jobs[1:]]
         nan = self._run(*jobs[0])
         return any([nan, *(other.result() for other in others)])
 
-    def _run(self, x: int, y: int, images: int, part: int, parts: int) -> bool:
+    def _run(self, x: int, y: int, images: int, part: int, parts: int, _held: object = None) -> bool:
         # pop and append of a list are atomic: a thread has its arena for itself.
         try:
             arena = self._free.pop()
@@ -191,7 +197,6 @@ def folded_bytes(shape: Shape, window: Window) -> int:
 
 def add_fold(
     program: Program,
-    weights: BinaryWeights,
     source: Buffer | None,
     target: Buffer | None,
     shape: Shape,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +14,8 @@ from xnornet.engine.tiles import FLOAT_LANES
 Floats = NDArray[np.float32]
 
 
-MOST_PRODUCTS = 1 << 24
-"""An output has fewer products than this, so that float32 holds every count."""
+MOST_PRODUCTS = 1 << 23
+"""An output has fewer products than this: float32 holds every count, and what it starts from, up to twice as much."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,10 @@ class BinaryWeights:
 
     words: Words
     depth: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the panels: a copy's would lie at any address, not at one of 64 bytes."""
+        return type(self), (self.words, self.depth)
 
     @classmethod
     def of(cls, weight: np.ndarray) -> "BinaryWeights":
