@@ -82,7 +82,13 @@ def main() -> None:
             [name, "yes" if model == first else "no", f"{apart(model, first):.1e}", f"{accuracy:.2f} %"]
             for name, (model, accuracy) in trained.items()
         ]
-        print(tabulate(rows, ["training", "same bytes", "values apart", "test accuracy"], tablefmt="github"))
+        print(
+            tabulate(
+                rows,
+                ["training", "same bytes", "largest difference of a stored number", "test accuracy"],
+                tablefmt="github",
+            )
+        )
         model, _ = load_model(folder / f"models/{dataset}-xnor.safetensors")
         (folder / "models/packed").mkdir(exist_ok=True)
         pack(model).save(folder / f"models/packed/{dataset}.safetensors")

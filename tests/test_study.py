@@ -11,7 +11,7 @@ from scipy import stats
 import xnornet.study as under_test
 from xnornet.data import Prepared, prepare
 from xnornet.params import Arm, Params, ParamsError, Runtime, Study, load
-from xnornet.study import settings_of, shrink, study, summary
+from xnornet.study import compared_with, settings_of, shrink, study, summary
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
@@ -37,6 +37,7 @@ def short(params: Params, arms: list[str]) -> Any:
 def test_a_row_a_training_with_shared_seeds(digits: Prepared, params: Params, tmp_path: Path) -> None:
     rows = study(digits, short(params, ["corrected", "paper"]), PLAN, RUNTIME, finished=tmp_path, identity="", title="")
     assert rows[["arm", "seed"]].to_numpy().tolist() == [["corrected", 0], ["corrected", 1], ["paper", 0], ["paper", 1]]
+    assert dict(zip(rows.arm, rows.against, strict=True)) == {"corrected": "corrected", "paper": "corrected"}
     assert rows.train_loss.nunique() == 4, "two trainings are the same"
     assert rows.signs_changed.between(0, 60, inclusive="neither").all()
     assert (rows.epochs == 1).all() and (rows.image_size == 28).all()
@@ -71,6 +72,16 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     assert plain.xnor.epochs == params.cifar10.study.epochs
 
 
+def test_an_arm_is_compared_with_another_one(params: Params) -> None:
+    arms = {"corrected": FIRST, "fast": Arm(learning_rate=1e-2), "fast paper": Arm(against="fast", gradient="paper")}
+    assert compared_with(arms) == {"corrected": "corrected", "fast": "corrected", "fast paper": "fast"}
+    with pytest.raises(ParamsError, match="'fast paper' is compared with 'fast': add that arm"):
+        compared_with({name: arms[name] for name in ("corrected", "fast paper")})
+    with pytest.raises(ValueError, match="fast paper is compared with fast, which is no arm before it"):
+        Study(seeds=2, arms={name: arms[name] for name in ("corrected", "fast paper", "fast")})
+    assert settings_of(params.mnist, PLAN, arms["fast paper"]).xnor.gradient == "paper"
+
+
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
@@ -103,16 +114,18 @@ def test_intervals_are_those_of_a_paired_t_test() -> None:
     other = first - 0.5 + rng.normal(0, 0.1, 6)
     rows = pd.DataFrame(
         {
-            "arm": ["a"] * 6 + ["b"] * 6,
-            "seed": [*range(6)] * 2,
-            "validation_accuracy": [*first, *other],
-            "signs_changed": [*range(6)] * 2,
+            "arm": ["a"] * 6 + ["b"] * 6 + ["c"] * 6,
+            "against": ["a"] * 6 + ["a"] * 6 + ["b"] * 6,
+            "seed": [*range(6)] * 3,
+            "validation_accuracy": [*first, *other, *(other + 1)],
+            "signs_changed": [*range(6)] * 3,
         }
     )
     found = summary(rows)
     expected = stats.ttest_rel(other, first).confidence_interval(0.95)
     assert found["b"]["low"] == pytest.approx(expected.low, abs=1e-4)
     assert found["b"]["high"] == pytest.approx(expected.high, abs=1e-4)
+    assert found["c"]["difference"] == found["c"]["low"] == 1.0, "compared with b"
     assert found["b"]["high"] < 0, "the pairs see what the spread over seeds hides"
     assert found["a"] == {
         "mean": round(first.mean(), 4),

@@ -158,8 +158,12 @@ class DatasetParams(Section):
 
 
 class Arm(Section):
-    """What one arm of the study has that the first has not; the first arm has everything."""
+    """What one arm of the study has that the first has not; the first arm has everything.
 
+    `against`: the arm that it is compared with, the first if not given.
+    """
+
+    against: str | None = None
     gradient: Gradient | None = None
     input_scaling: bool | None = None
     output_norm: bool | None = None
@@ -182,6 +186,14 @@ class Study(Section):
         missing = [key for key in binarization if getattr(first, key) is None]
         if missing:
             raise ValueError(f"the first arm, {name}, must say all; it lacks {', '.join(missing)}")
+        return self
+
+    @model_validator(mode="after")
+    def _compared_with_arms(self) -> "Study":
+        names = list(self.arms)
+        for place, (name, arm) in enumerate(self.arms.items()):
+            if arm.against is not None and arm.against not in names[:place]:
+                raise ValueError(f"{name} is compared with {arm.against}, which is no arm before it")
         return self
 
 

@@ -30,13 +30,15 @@ def study(
     """Train `plan.seeds` XNOR networks in each arm, each as short and narrow as `params.study` says.
 
     finished: a folder for the result of each training, so that a killed study goes on with the next one; `identity`
-    (JSON) is what the results depend on besides the parameters, the data's md5. Returns one row a training: arm, seed,
-    validation_accuracy (percent), train_loss, signs_changed (percent of the binary weights, in the last epoch), epochs,
-    image_size, width (0: the network has none). ParamsError if two arms are the same.
+    (JSON) is what the results depend on besides the parameters, the data's md5. Returns a row a training: arm, against
+    (the arm it is compared with; the first with itself), seed, validation_accuracy (percent), train_loss, signs_changed
+    (percent of the binary weights, in the last epoch), epochs, image_size, width (0: the network has none). ParamsError
+    if two arms are the same.
     """
     arms = arms_of(params, plan)
     data = shrink(data, params.study.image_size)
     length = {"epochs": params.study.epochs, "image_size": params.study.image_size, "width": params.study.width or 0}
+    against = compared_with(arms)
     rows = []
     for seed in range(plan.seeds):
         for name, arm in arms.items():
@@ -49,20 +51,21 @@ def study(
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
                 columns = ("validation_accuracy", "train_loss", "signs_changed")
                 write_json(path, {column: round(last[column], 6) for column in columns})
-            rows.append({"arm": name, "seed": of_run.seed, **json.loads(path.read_text(encoding="utf-8")), **length})
+            who = {"arm": name, "against": against[name], "seed": of_run.seed}
+            rows.append({**who, **json.loads(path.read_text(encoding="utf-8")), **length})
     return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(list(arms)), kind="stable").reset_index(drop=True)
 
 
 def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """Mean and deviation of each arm's validation accuracy, and its difference to the first arm, seed by seed.
+    """Mean and deviation of each arm's validation accuracy, and its difference to another arm's, seed by seed.
 
     rows: of `study`. For each arm {mean, std, runs, signs_changed (mean)} and, but for the first, {difference, low,
-    high}: the mean difference in points, and its 95 % confidence interval by Student's t over the pairs with the same
-    seed.
+    high}: the mean difference in points to the arm `against`, and its 95 % confidence interval by Student's t over the
+    pairs with the same seed.
     """
     accuracy = rows.pivot(index="seed", columns="arm", values="validation_accuracy")
     changed = rows.groupby("arm").signs_changed.mean()
-    first, *others = rows.arm.unique()
+    against = dict(zip(rows.arm, rows.against, strict=True))
     result = {
         arm: {
             "mean": accuracy[arm].mean(),
@@ -70,10 +73,10 @@ def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
             "runs": len(accuracy),
             "signs_changed": changed[arm],
         }
-        for arm in (first, *others)
+        for arm in against
     }
-    for arm in others:
-        difference = accuracy[arm] - accuracy[first]
+    for arm, other in list(against.items())[1:]:
+        difference = accuracy[arm] - accuracy[other]
         half = stats.t.ppf((1 + CONFIDENCE) / 2, len(difference) - 1) * difference.sem()
         mean = difference.mean()
         result[arm] |= {"difference": mean, "low": mean - half, "high": mean + half}
@@ -95,6 +98,16 @@ def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
     return {name: plan.arms[name] for name in params.study.arms}
 
 
+def compared_with(arms: dict[str, Arm]) -> dict[str, str]:
+    """The arm that each one is compared with, the first with itself; ParamsError if a data set lacks it."""
+    first = next(iter(arms))
+    names = {name: arm.against or first for name, arm in arms.items()} | {first: first}
+    for name, other in names.items():
+        if other not in arms:
+            raise ParamsError(f"study: {name!r} is compared with {other!r}: add that arm")
+    return names
+
+
 def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     """The parameters of one training: the study's recipe and size, and what the first arm and this one say."""
     short = params.study
@@ -103,8 +116,10 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
     first = next(iter(plan.arms.values()))
-    xnor = Xnor.model_validate(recipe | first.model_dump(exclude_none=True) | arm.model_dump(exclude_none=True))
-    return params.model_copy(update={"model": model, "xnor": xnor})
+    xnor = recipe
+    for changes in (first, arm):
+        xnor |= changes.model_dump(exclude_none=True, exclude={"against"})
+    return params.model_copy(update={"model": model, "xnor": Xnor.model_validate(xnor)})
 
 
 def shrink(data: Prepared, size: int) -> Prepared:

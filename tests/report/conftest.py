@@ -83,7 +83,14 @@ def _networks(root: Path) -> None:
     worse = {"mean": 97.5, "std": 0.1, "runs": 3, "signs_changed": 7.5, "difference": -0.5, "low": -0.7, "high": -0.3}
     arms = {"corrected": {"mean": 98.0, "std": 0.1, "runs": 3, "signs_changed": 12.5}, "paper": worse}
     dump(root / "metrics/study/mnist.json", {"mnist": {"study": arms}})
-    runs = {"arm": ["corrected"] * 3 + ["paper"] * 3, "seed": [0, 1, 2] * 2, "epochs": 2, "image_size": 28, "width": 0}
+    runs = {
+        "arm": ["corrected"] * 3 + ["paper"] * 3,
+        "against": "corrected",
+        "seed": [0, 1, 2] * 2,
+        "epochs": 2,
+        "image_size": 28,
+        "width": 0,
+    }
     runs |= {"validation_accuracy": [97.9, 98.0, 98.1, 97.4, 97.5, 97.6], "train_loss": 0.1, "signs_changed": 10.0}
     dump_csv(root / "plots/study/mnist.csv", pd.DataFrame(runs))
     packed = {"images": 200, "same_answers": 100.0, "max_logit_difference": 1e-6, "test_accuracy": 99.1}

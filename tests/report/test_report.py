@@ -85,6 +85,21 @@ def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[.
     after = render(results)
     assert 'fewest do with "corrected" (12.5 %), most with "paper" (20.0 %)' in after
     assert 'a difference from 0 is not shown for "paper" (-0.10)' in after and "lower with" not in after
+    change("metrics/study/mnist.json", "mnist", "study", "paper", difference=0.0, low=0.0, high=0.0)
+    after = render(results)
+    assert 'the same networks come out with "paper", which never took effect' in after and "not shown" not in after
+
+
+def test_noisy_times_are_marked_at_a_glance(results: Results, change: Callable[..., None]) -> None:
+    glance = "\n".join(render(results).split("## At a glance")[1].split("## Accuracy")[0].splitlines()[4:])
+    assert "faster |" in glance and "*" not in glance
+    change("metrics/pace/mnist.json", "mnist", "pace", "float", noisy=True)
+    path = results.root / "plots/inference/mnist.csv"
+    rows = pd.read_csv(path)
+    rows.loc[rows.contestant == "packed", "noisy"] = True
+    rows.to_csv(path, index=False)
+    glance = render(results).split("## At a glance")[1].split("## Accuracy")[0]
+    assert "faster * |" in glance and "(float 10.0) * |" in glance
 
 
 def test_an_unusual_width_is_said(results: Results, change: Callable[..., None]) -> None:

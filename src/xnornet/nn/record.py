@@ -13,7 +13,7 @@ from xnornet.files import write_csv, write_json
 from xnornet.nn.binarize import alpha
 from xnornet.nn.evaluate import loss_and_accuracy
 from xnornet.nn.layers import XnorConv2d, XnorLinear, count_parameters
-from xnornet.nn.modelfile import save_model
+from xnornet.nn.modelfile import load_model, save_model
 from xnornet.nn.training import Run, architecture
 from xnornet.params import DatasetParams, Runtime, Variant
 
@@ -29,7 +29,7 @@ def write_outputs(
     *,
     root: str | Path = ".",
 ) -> None:
-    """Test the network, once, and write under `root`:
+    """Save the network, test what was saved, and write under `root`:
 
     models/<name>.safetensors, metrics/train/<name>.json (accuracies in percent), metrics/time/<name>.json (seconds and
     where they were spent), metrics/settings/<name>.json (the parameters of this run), plots/curves/<name>.csv (a row an
@@ -37,7 +37,11 @@ def write_outputs(
     are, or in the float twin would be, binarized); <name> is <dataset>-<variant>.
     """
     root, name = Path(root), f"{dataset}-{variant}"
-    test_loss, test_accuracy, predicted = loss_and_accuracy(run.model, data.test)
+    about = {"dataset": dataset, "data_md5": data_md5, "data_source": data.source, "classes": data.classes}
+    path = root / f"models/{name}.safetensors"
+    save_model(path, run.model, architecture(data, params, variant), about)
+    saved, _ = load_model(path)
+    test_loss, test_accuracy, predicted = loss_and_accuracy(saved, data.test)
     parameters, binary = count_parameters(run.model)
     last = run.curve[-1]
     metrics = {
@@ -49,8 +53,6 @@ def write_outputs(
         "parameters": parameters,
         "binary_parameters": binary,
     }
-    about = {"dataset": dataset, "data_md5": data_md5, "data_source": data.source, "classes": data.classes}
-    save_model(root / f"models/{name}.safetensors", run.model, architecture(data, params, variant), about)
     write_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(run.curve).round(6))
     classes = pd.Series(data.classes)
     answers = {"actual": classes[data.test.labels].to_numpy(), "predicted": classes[predicted].to_numpy()}

@@ -11,6 +11,9 @@ from xnornet.report.read import Results
 from xnornet.report.style import TITLES
 from xnornet.report.sweep_figures import FLAT, LAWFUL
 
+USUAL_EPOCHS = 100
+"""From which a training on CIFAR-10 counts as full."""
+
 
 def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
     """`sentence` if it holds, else `otherwise`."""
@@ -58,28 +61,36 @@ def _accuracy(results: Results) -> Iterator[str]:
             "points: what is lost is at least in part capacity (activations and weights of one bit) and optimization (a "
             "gradient that is an estimate), not generalization alone.",
         )
-        short = results.settings(dataset, "xnor")["optimization"]["epochs"] < 20 and dataset == "cifar10"
+        short = dataset == "cifar10" and min(by_float["epochs"], by_xnor["epochs"]) < USUAL_EPOCHS
         yield claim(
             short,
             f"These networks were trained for {by_float['epochs']} (float) and {by_xnor['epochs']} (XNOR) epochs only, "
-            "where 100 and more are usual: these accuracies show that training works, not what the networks can reach.",
+            f"where {USUAL_EPOCHS} and more are usual: these accuracies show that training works, not what the networks can reach.",
         )
 
 
 def _study(results: Results) -> Iterator[str]:
     for dataset in results.datasets:
         first, *others = results.study(dataset).items()
-        runs = first[1]["runs"]
+        runs, against = first[1]["runs"], results.compared_with(dataset)
+        same = [f'"{arm}"' for arm, v in others if v["low"] == v["high"] == 0]
         lower = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["high"] < 0]
         higher = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["low"] > 0]
-        open_ = [f'"{arm}" ({v["difference"]:+.2f})' for arm, v in others if v["low"] <= 0 <= v["high"]]
+        open_ = [
+            f'"{arm}" ({v["difference"]:+.2f})'
+            for arm, v in others
+            if v["low"] <= 0 <= v["high"] and v["low"] < v["high"]
+        ]
         verdicts = [
             claim(bool(higher), f"validation accuracy is higher with {_listed(higher)}"),
             claim(bool(lower), f"{'it' if higher else 'validation accuracy'} is lower with {_listed(lower)}"),
             claim(bool(open_), f"a difference from 0 is not shown for {_listed(open_)}"),
+            claim(bool(same), f"the same networks come out with {_listed(same)}, which never took effect"),
         ]
+        whom = sorted({against[arm] for arm, _ in others}, key=list(against).index)
         yield (
-            f'On {TITLES[dataset]}, {runs:.0f} short trainings an arm, compared seed by seed with the arm "{first[0]}": '
+            f"On {TITLES[dataset]}, {runs:.0f} short trainings an arm, compared seed by seed with "
+            + (f'the arm "{first[0]}": ' if whom == [first[0]] else "the arm that the table names: ")
             + "; ".join(filter(None, verdicts))
             + "."
         )
@@ -231,8 +242,7 @@ def _networks(results: Results) -> Iterator[str]:
             f"{TITLES[dataset]} as a whole is faster than its float twin in torch by {' and '.join(parts)}, on one thread.",
             f"{TITLES[dataset]} as a whole, on one thread and over its float twin in torch, reaches {' and '.join(parts)}.",
         )
-        rows = results.inference_rows(dataset)
-        others = rows[(rows.threads == 1) & (rows.batch == rows.batch.min()) & (rows.contestant != "packed")]
+        others = results.one_image(dataset).query("contestant != 'packed'")
         if not others.empty:
             nearest = others.loc[others.times_packed.idxmin()]
             yield claim(

@@ -158,7 +158,7 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
 
 
 def study(results: Results, folder: Path, dataset: str) -> None:
-    """Validation accuracy of every training, the arms' differences to the first with intervals, and changed signs."""
+    """Validation accuracy of every training, the arms' differences with intervals, and changed signs."""
     rows, arms = results.study_rows(dataset), results.study(dataset)
     y = {arm: place for place, arm in enumerate(arms)}
     with figure(folder, f"study-{dataset}", 13, 1.8 + 0.42 * len(arms), ncols=3, sharey=True) as (drawn, panels):
@@ -176,7 +176,16 @@ def study(results: Results, folder: Path, dataset: str) -> None:
                 decided = values["low"] > 0 or values["high"] < 0
                 style = {"color": COLOURS["xnor"] if decided else GREY, "fmt": "D" if decided else "o", "capsize": 4}
                 middle.errorbar(values["difference"], y[arm], xerr=width, **style)
-        middle.set(xlabel=f"difference to {next(iter(arms))}\n(points, 95 % interval)")
+        against = results.compared_with(dataset)
+        middle.set(xlabel="difference to the arm named at the right\n(points, 95 % interval)")
+        named = middle.secondary_yaxis("right")
+        named.set_yticks(
+            list(y.values()),
+            [against[arm] if "difference" in values else "" for arm, values in arms.items()],
+            fontsize=9,
+            color=GREY,
+        )
+        named.tick_params(length=0)
         right.plot(rows.signs_changed, rows.arm.map(y), "o", color=SKY)
         right.set(xlabel="binary weights that change sign\nin the last epoch (%)", xlim=(0, None))
         drawn.suptitle(f"What trains an XNOR network better: {TITLES[dataset]}")

@@ -77,15 +77,20 @@ class Results:
         return self.json(f"metrics/pace/{dataset}.json", dataset, "pace")
 
     def study(self, dataset: str) -> dict[str, dict[str, float]]:
-        """Mean and deviation of each arm of the study, and its difference to the first."""
+        """Mean and deviation of each arm of the study, and its difference to another."""
         return self.json(f"metrics/study/{dataset}.json", dataset, "study")
 
     def study_rows(self, dataset: str) -> pd.DataFrame:
         """The study's trainings, one a row."""
         return self.csv(
             f"plots/study/{dataset}.csv",
-            ["arm", "seed", "validation_accuracy", "signs_changed", "epochs", "image_size", "width"],
+            ["arm", "against", "seed", "validation_accuracy", "signs_changed", "epochs", "image_size", "width"],
         )
+
+    def compared_with(self, dataset: str) -> dict[str, str]:
+        """The arm that each arm of the study is compared with, the first with itself."""
+        rows = self.study_rows(dataset)
+        return dict(zip(rows.arm, rows.against, strict=True))
 
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
         """The parameters that one network was trained with."""
@@ -113,6 +118,11 @@ class Results:
         """The times of every contestant that ran."""
         rows = self.csv(f"plots/inference/{dataset}.csv", ["batch", "threads", "contestant", "noisy"])
         return rows[rows.milliseconds_per_image.notna()]
+
+    def one_image(self, dataset: str) -> pd.DataFrame:
+        """Of those times, the smallest batch's on one thread."""
+        rows = self.inference_rows(dataset)
+        return rows[(rows.threads == 1) & (rows.batch == rows.batch.min())]
 
     def sweep(self, axis: str) -> pd.DataFrame:
         """The points of one sweep."""

@@ -46,7 +46,7 @@ def training_time(results: Results) -> pd.DataFrame:
                 {
                     "network": TITLES[dataset],
                     "variant": LABELS[variant],
-                    "an epoch": f"{step['seconds_per_epoch']:.1f} s{' *' if step['noisy'] else ''}",
+                    "an epoch": f"{step['seconds_per_epoch']:.1f} s{_star(step['noisy'])}",
                     "quartiles apart": f"{step['iqr_seconds']:.1f} s",
                     "to float": f"{step['seconds_per_epoch'] / pace['float']['seconds_per_epoch']:.2f}x",
                     "images a second": f"{step['images_per_second']:,.0f}",
@@ -58,8 +58,8 @@ def training_time(results: Results) -> pd.DataFrame:
 
 
 def study(results: Results, dataset: str) -> pd.DataFrame:
-    """Each arm's validation accuracy, and its difference to the first arm."""
-    rows = []
+    """Each arm's validation accuracy, and its difference to another arm."""
+    rows, against = [], results.compared_with(dataset)
     for arm, values in results.study(dataset).items():
         first = "difference" not in values
         interval = "" if first else f"{values['low']:+.2f} to {values['high']:+.2f}"
@@ -69,6 +69,7 @@ def study(results: Results, dataset: str) -> pd.DataFrame:
                 "validation accuracy": f"{values['mean']:.2f} %",
                 "deviation": f"{values['std']:.2f}",
                 "runs": f"{values['runs']:.0f}",
+                "compared with": "" if first else against[arm],
                 "difference": "" if first else f"{values['difference']:+.2f} points",
                 "95 % interval": interval,
                 "signs changed": f"{values['signs_changed']:.1f} %",
@@ -107,8 +108,8 @@ def inference(results: Results) -> pd.DataFrame:
                     "network": TITLES[dataset],
                     "batch": str(batch),
                     "threads": str(threads),
-                    "float, torch": f"{best.milliseconds_per_image:.4g} ms{' *' if best.noisy else ''}",
-                    "XNOR, packed": f"{packed.milliseconds_per_image:.4g} ms{' *' if packed.noisy else ''}",
+                    "float, torch": f"{best.milliseconds_per_image:.4g} ms{_star(best.noisy)}",
+                    "XNOR, packed": f"{packed.milliseconds_per_image:.4g} ms{_star(packed.noisy)}",
                     "speed-up": f"{best.milliseconds_per_image / packed.milliseconds_per_image:.1f}x",
                 }
             )
@@ -162,15 +163,13 @@ def sweep(results: Results, axis: str) -> pd.DataFrame:
     rows = results.sweep(axis)
     return pd.DataFrame(
         {
-            axis.replace("_", " "): [f"{row.value}{' *' if row.noisy else ''}" for row in rows.itertuples()],
+            axis.replace("_", " "): [f"{row.value}{_star(row.noisy)}" for row in rows.itertuples()],
             "packing": [f"{1e6 * value:,.1f} µs" for value in rows.packing_seconds],
             "kernel": [f"{1e6 * value:,.1f} µs" for value in rows.kernel_seconds],
             "end to end": [f"{1e6 * value:,.1f} µs" for value in rows.ours_seconds],
             "torch float32": [f"{1e6 * value:,.1f} µs" for value in rows.torch_seconds],
             "speed-up": [f"{value:.1f}x" for value in rows.speedup_torch],
-            "over a plain loop": [
-                f"{row.speedup_loop:.1f}x{' *' if row.loop_noisy else ''}" for row in rows.itertuples()
-            ],
+            "over a plain loop": [f"{row.speedup_loop:.1f}x{_star(row.loop_noisy)}" for row in rows.itertuples()],
             "machine's law": [f"{value:.1f}x" for value in rows.law_machine],
             "paper's law": [f"{value:.1f}x" for value in rows.law_paper],
         }
@@ -182,20 +181,34 @@ def summary(results: Results) -> pd.DataFrame:
     rows = []
     for dataset in results.datasets:
         accuracies = [results.trained(dataset, variant)["test_accuracy"] for variant in VARIANTS]
-        _, times = results.single(dataset)
         pace = results.pace(dataset)
+        alone = results.one_image(dataset)
+        packed = alone[alone.contestant == "packed"].iloc[0]
+        float32 = alone[alone.contestant.str.contains("float32")].sort_values("milliseconds_per_image")
+        in_torch, fastest = float32[float32.contestant.str.startswith("torch")].iloc[0], float32.iloc[0]
         rows.append(
             {
                 "network": TITLES[dataset],
                 "float": f"{accuracies[0]:.2f} %",
                 "XNOR": f"{accuracies[1]:.2f} %",
                 "file": f"{results.memory(dataset)['ratio']:.1f}x smaller",
-                "inference": f"{times['speedup']:.1f}x faster",
+                "inference": f"{in_torch.times_packed:.1f}x faster{_star(in_torch.noisy or packed.noisy)}",
+                "over the fastest float32 engine": f"{fastest.times_packed:.1f}x ({_engine(fastest.contestant)})"
+                + _star(fastest.noisy or packed.noisy),
                 "training": f"{pace['xnor']['seconds_per_epoch']:.1f} s an epoch "
-                f"(float {pace['float']['seconds_per_epoch']:.1f})",
+                f"(float {pace['float']['seconds_per_epoch']:.1f})"
+                + _star(any(pace[variant]["noisy"] for variant in VARIANTS)),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _star(noisy: bool) -> str:
+    return " *" if noisy else ""
+
+
+def _engine(contestant: str) -> str:
+    return contestant.replace(" float32", "").replace(", channels last", "")
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, str]:
