@@ -116,9 +116,7 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
     first = next(iter(plan.arms.values()))
-    xnor = recipe
-    for changes in (first, arm):
-        xnor |= changes.model_dump(exclude_none=True, exclude={"against"})
+    xnor = recipe | first.model_dump(exclude_none=True) | arm.model_dump(exclude_none=True, exclude={"against"})
     return params.model_copy(update={"model": model, "xnor": Xnor.model_validate(xnor)})
 
 

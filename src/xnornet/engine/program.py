@@ -20,9 +20,6 @@ from xnornet.engine.weights import (
     places,
 )
 
-MOST_THREADS = 256
-"""Of a pool. More threads than that are asked for by mistake; their jobs wait for one another."""
-
 
 @dataclass(frozen=True, eq=False)
 class Buffer:
@@ -71,7 +68,7 @@ class Program:
                 if last > first
             ]
         # Jobs hold the arrays: where Ctrl-C ends this call, those of the pool still read and write them.
-        others = [pool(min(threads, MOST_THREADS)).submit(self._run, *job, (x, y)) for job in jobs[1:]]
+        others = [pool(len(jobs)).submit(self._run, *job, (x, y)) for job in jobs[1:]]
         nan = self._run(*jobs[0])
         return any([nan, *(other.result() for other in others)])
 

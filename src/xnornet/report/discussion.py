@@ -251,13 +251,11 @@ def _networks(results: Results) -> Iterator[str]:
                 "as long.",
                 f"At batch {nearest.batch}, {nearest.contestant} is faster: it takes {nearest.times_packed:.2f} of the time.",
             )
-        by_float = others[others.contestant.str.contains("float32")]
-        if not by_float.empty:
-            fastest = by_float.loc[by_float.times_packed.idxmin()]
-            yield claim(
-                not fastest.contestant.startswith("torch"),
-                f"Over the fastest float32 contestant, {fastest.contestant}, the gain is {fastest.times_packed:.1f}x.",
-            )
+        fastest = results.fastest_float32(dataset)
+        yield claim(
+            not fastest.contestant.startswith("torch"),
+            f"Over the fastest float32 contestant, {fastest.contestant}, the gain is {fastest.times_packed:.1f}x.",
+        )
         layer = at(results.sweep("input_channels"), 256)
         batch = next(iter(times.values()))
         if layer is not None and "threads1" in batch:

@@ -124,6 +124,11 @@ class Results:
         rows = self.inference_rows(dataset)
         return rows[(rows.threads == 1) & (rows.batch == rows.batch.min())]
 
+    def fastest_float32(self, dataset: str) -> pd.Series:
+        """Of those, the fastest engine that runs the float twin in float32."""
+        rows = self.one_image(dataset)
+        return rows[rows.contestant.str.contains("float32")].sort_values("milliseconds_per_image").iloc[0]
+
     def sweep(self, axis: str) -> pd.DataFrame:
         """The points of one sweep."""
         columns = [

@@ -184,8 +184,8 @@ def summary(results: Results) -> pd.DataFrame:
         pace = results.pace(dataset)
         alone = results.one_image(dataset)
         packed = alone[alone.contestant == "packed"].iloc[0]
-        float32 = alone[alone.contestant.str.contains("float32")].sort_values("milliseconds_per_image")
-        in_torch, fastest = float32[float32.contestant.str.startswith("torch")].iloc[0], float32.iloc[0]
+        in_torch = alone[alone.contestant.str.startswith("torch float32")].sort_values("milliseconds_per_image").iloc[0]
+        fastest = results.fastest_float32(dataset)
         rows.append(
             {
                 "network": TITLES[dataset],
