@@ -1,24 +1,29 @@
 """Time whole networks, float twins and peers against the packed network: metrics/inference, plots/inference."""
 
+import torch
+
 from xnornet.bench.network import time_network
 from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.files import write_csv, write_json
-from xnornet.nn import load_model
+from xnornet.nn.training import make_network
 from xnornet.params import load
 from xnornet.stage import arguments, stage
 
 
 def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
-    bench = load().bench
-    float_model, _ = load_model(f"models/{dataset}-float.safetensors")
+    params = load()
+    bench = params.bench
     packed = PackedNetwork.load(f"models/packed/{dataset}.safetensors")
-    images = Prepared.load(f"data/{dataset}.safetensors").test.images
+    data = Prepared.load(f"data/{dataset}.safetensors")
+    # Untrained: how long it takes does not depend on its weights, and so this stage not on the float training.
+    torch.manual_seed(params.runtime.seed)
+    twin = make_network(data, params.dataset(dataset), "float", data.train)
     metrics, rows = time_network(
-        float_model,
+        twin,
         packed,
-        images,
+        data.test.images,
         batches=bench.batches,
         threads=bench.threads,
         repeats=bench.repeats,

@@ -1,5 +1,6 @@
 """Pack a trained XNOR network, hold it against torch on the whole test set: models/packed/<dataset>.safetensors."""
 
+import tempfile
 from pathlib import Path
 
 from xnornet.bench.packed import agreement, memory
@@ -7,23 +8,31 @@ from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.export import pack
 from xnornet.files import write_csv, write_json
-from xnornet.nn import load_model
+from xnornet.nn import load_model, save_model
+from xnornet.nn.training import architecture, make_network
+from xnornet.params import load
 from xnornet.stage import arguments, stage
 
 
 def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
-    twin_file, packed_file = Path(f"models/{dataset}-float.safetensors"), Path(f"models/packed/{dataset}.safetensors")
+    packed_file = Path(f"models/packed/{dataset}.safetensors")
     model, about = load_model(f"models/{dataset}-xnor.safetensors")
-    twin, _ = load_model(twin_file)
-    test = Prepared.load(f"data/{dataset}.safetensors").test
+    data = Prepared.load(f"data/{dataset}.safetensors")
     packed_file.parent.mkdir(parents=True, exist_ok=True)
     pack(model, about).save(packed_file)
     packed = PackedNetwork.load(packed_file)
     write_json(
-        f"metrics/packed/{dataset}.json", {dataset: {"packed": agreement(model, packed, test.images, test.labels)}}
+        f"metrics/packed/{dataset}.json",
+        {dataset: {"packed": agreement(model, packed, data.test.images, data.test.labels)}},
     )
-    metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=packed_file)
+    # The twin's size does not depend on its training: without it, a change there concerns neither this stage nor bench.
+    settings = load().dataset(dataset)
+    twin = make_network(data, settings, "float", data.train)
+    with tempfile.TemporaryDirectory(prefix="xnornet-") as folder:
+        twin_file = Path(folder) / "float.safetensors"
+        save_model(twin_file, twin, architecture(data, settings, "float"), about)
+        metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=packed_file)
     write_csv(f"plots/memory/{dataset}.csv", rows)
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
 

@@ -75,7 +75,6 @@ class Training(Section):
 
     batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs more than one image
     label_smoothing: UnitFloat
-    precision: Literal["float32", "bfloat16"]
     channels_last: bool
     compile: bool
     augment: Augment
@@ -89,9 +88,10 @@ class Restart(Section):
 
 
 class Optimization(Section):
-    """Length, optimizer and schedule of one training; `restarts` only where there are any."""
+    """Length, number format, optimizer and schedule of one training; `restarts` only where there are any."""
 
     epochs: PositiveInt
+    precision: Literal["float32", "bfloat16"]
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     momentum: UnitFloat

@@ -78,6 +78,36 @@ def test_waiting_is_not_work() -> None:
     assert compare({"asleep": lambda: time.sleep(2e-3)}, repeats=3)["asleep"].starved
 
 
+def test_a_core_that_only_one_of_several_threads_misses_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    shares = iter([1.0, 0.5])  # free before, half of it taken when the rounds end
+    monkeypatch.setattr(timing, "free_cores", lambda count: next(shares))
+    clock = Clock()
+    summary = compare({"x": clock.taking(1.0)}, threads=2, clock=clock, cpu_clock=clock)["x"]
+    assert summary.cores == pytest.approx(1.0)
+    assert summary.noisy
+    assert Timing.of_passes([summary, Timing(1.0, 1.0, 1.0, repeats=1, loops=1)]).noisy
+    assert "only 50 % of 2 cores are free" in caplog.text
+
+
+def test_busy_cores_are_not_free() -> None:
+    """Real processes: as many as there are cores leave two threads about half of theirs."""
+    cores = usable_cores()
+    spin = [sys.executable, "-c", "print(flush=True)\nwhile True: pass"]
+    others = [subprocess.Popen(spin, stdout=subprocess.PIPE) for _ in range(2 * cores)]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()
+        assert timing.free_cores(max(2, cores), seconds=0.3) < 0.75
+    finally:
+        for other in others:
+            other.kill()
+            other.communicate()
+    assert timing.free_cores(1) == 1.0
+
+
 def test_compare_recovers_what_each_contestant_takes() -> None:
     clock = Clock()
     timings = compare({"slow": clock.taking(0.3), "fast": clock.taking(0.01)}, repeats=7, clock=clock, cpu_clock=clock)

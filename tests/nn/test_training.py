@@ -67,7 +67,8 @@ def test_it_learns(variant: Variant, digits: Prepared, params: Params) -> None:
 def test_residual_networks_train_in_either_precision(
     variant: Variant, precision: str, shapes: Prepared, params: Params
 ) -> None:
-    settings = short(params.shapes, data={"validation": 60}, training={"precision": precision})
+    settings = short(params.shapes, data={"validation": 60})
+    settings = change(settings, **{variant: {"precision": precision}})
     run = fit(shapes, settings, variant, RUNTIME)
     assert np.isfinite([row["train_loss"] for row in run.curve]).all()
 

@@ -78,7 +78,9 @@ def measure(
         peaks = measure_peaks()
         for name, layer in layers.items():
             ready, skipped[name] = line_up(builders, Problem(layer))
-            timed = compare({key: contestant.call for key, contestant in ready.items()}, repeats=repeats)
+            timed = compare(
+                {key: contestant.call for key, contestant in ready.items()}, threads=threads, repeats=repeats
+            )
             chain = chain_timing(timed)
             timed.pop(OPENVINO_CHAIN_RAW, None)
             timings[name] = timed if chain is None else {**timed, OPENVINO_CHAIN: chain}

@@ -87,7 +87,7 @@ def time_network(
             for count in counts:
                 with use_threads(count):
                     ready, skipped = _line_up(float_model, packed_network, images, count, exports)
-                    timings = compare(ready, repeats=repeats, budget_seconds=budget_seconds)
+                    timings = compare(ready, threads=count, repeats=repeats, budget_seconds=budget_seconds)
                 rows += _rows(timings, skipped, batch, count)
                 metrics.setdefault(f"batch{batch}", {})[f"threads{count}"] = _metrics(timings, batch)
     return metrics, pd.DataFrame(rows)

@@ -43,7 +43,7 @@ def time_steps(
 
     with timing_lock(), use_threads(threads):
         contestants: dict[str, Callable[[], object]] = {variant: step(variant) for variant in VARIANTS}
-        timings = compare(contestants, repeats=repeats, budget_seconds=budget_seconds)
+        timings = compare(contestants, threads=threads, repeats=repeats, budget_seconds=budget_seconds)
     steps = math.floor(len(train) / size)
     return {v: _numbers(timings[v], steps, size) for v in VARIANTS} | {"threads": threads, "images": steps * size}
 

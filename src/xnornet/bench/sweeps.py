@@ -128,7 +128,7 @@ def _time(layer: Layer, count: int, repeats: int, budget_seconds: float) -> dict
     if skipped:
         raise RuntimeError(f"cannot time {layer}: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
     calls = {name: contestant.call for name, contestant in ready.items()}
-    return compare(calls, repeats=repeats, budget_seconds=budget_seconds)
+    return compare(calls, threads=count, repeats=repeats, budget_seconds=budget_seconds)
 
 
 def _row(value: int, layer: Layer, passes: Sequence[Mapping[str, Timing]], peaks: Peaks) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import hashlib
 import logging
 import math
 import os
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +53,17 @@ class Timing:
     """CPU seconds of the whole process per second, in the median block."""
     disagreement: float = 0.0
     """How far the medians of several passes lie apart: largest over smallest, less 1."""
+    free: float = 1.0
+    """What other processes left each thread of its core, see `free_cores`; before or after, whichever was less."""
 
     @classmethod
-    def of(cls, blocks: Sequence["Block"], loops: int) -> "Timing":
+    def of(cls, blocks: Sequence["Block"], loops: int, free: float = 1.0) -> "Timing":
         """Summarize blocks of `loops` calls each. ValueError for none."""
         if not blocks:
             raise ValueError("a timing needs at least one block")
         q1, median, q3 = np.percentile([block.seconds / loops for block in blocks], [25, 50, 75]).tolist()
         cores = float(np.median([block.cpu_seconds / max(block.seconds, 1e-9) for block in blocks]))
-        return cls(median, q1, q3, len(blocks), loops, cores)
+        return cls(median, q1, q3, len(blocks), loops, cores, free=free)
 
     @classmethod
     def of_passes(cls, passes: Sequence["Timing"]) -> "Timing":
@@ -71,8 +75,12 @@ class Timing:
         if not passes:
             raise ValueError("a timing needs at least one pass")
         q1, median, q3 = (float(np.median([getattr(one, name) for one in passes])) for name in ("q1", "median", "q3"))
-        repeats, cores = sum(one.repeats for one in passes), min(one.cores for one in passes)
-        return cls(median, q1, q3, repeats, passes[0].loops, cores, spread([one.median for one in passes]))
+        repeats, cores, free = (
+            sum(one.repeats for one in passes),
+            min(one.cores for one in passes),
+            min(one.free for one in passes),
+        )
+        return cls(median, q1, q3, repeats, passes[0].loops, cores, spread([one.median for one in passes]), free)
 
     @property
     def iqr(self) -> float:
@@ -86,8 +94,8 @@ class Timing:
 
     @property
     def starved(self) -> bool:
-        """Whether the calls got less than 90 % of a core, so that they took longer than they need."""
-        return self.cores < STARVED
+        """Whether the calls got less than 90 % of a core, or of each of theirs, and took longer than they need."""
+        return min(self.cores, self.free) < STARVED
 
 
 def spread(values: Sequence[float]) -> float:
@@ -105,6 +113,7 @@ class Block(NamedTuple):
 def compare(
     contestants: Mapping[str, Callable[[], object]],
     *,
+    threads: int = 1,
     repeats: int = 30,
     min_block_seconds: float = 2e-3,
     budget_seconds: float = math.inf,
@@ -119,13 +128,14 @@ def compare(
     is as many calls as take `min_block_seconds`, found in a warm-up; where it is more than one, an untimed call comes
     first, so that a contestant finds its own data in the caches and not its predecessor's. Rounds end early, but not
     before `min_repeats`, once `budget_seconds` are spent. The garbage collector rests meanwhile. A warning is logged if
-    another process took part of the core, which no repeating mends.
+    another process took part of a core, which no repeating mends. What a contestant of several `threads` was given does
+    not show it, since waiting threads use no CPU: before and after the rounds, that many cores are asked for.
 
     Returns a Timing for each name, in the order given. ValueError for no contestants or a number out of range.
     """
     if not contestants:
         raise ValueError("nothing to time: no contestants")
-    for name, value in (("repeats", repeats), ("min_repeats", min_repeats)):
+    for name, value in (("threads", threads), ("repeats", repeats), ("min_repeats", min_repeats)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
     if not min_block_seconds >= 0:
@@ -135,6 +145,7 @@ def compare(
     with _no_garbage_collection():
         start = clock()
         order = np.random.default_rng(0)
+        free = free_cores(threads)
         loops = {name: _loops(contestants[name], min_block_seconds, clock) for name in names}
         for turn in range(repeats):
             if turn >= min_repeats and clock() - start >= budget_seconds:
@@ -143,11 +154,33 @@ def compare(
                 if loops[name] > 1:
                     contestants[name]()
                 blocks[name].append(_block(contestants[name], loops[name], clock, cpu_clock))
-    timings = {name: Timing.of(blocks[name], loops[name]) for name in names}
+        free = min(free, free_cores(threads))
+    timings = {name: Timing.of(blocks[name], loops[name], free) for name in names}
     least = min(timing.cores for timing in timings.values())
     if least < STARVED:
         log.warning("the machine is busy: a contestant got only %.0f %% of a core, timings mislead", 100 * least)
+    elif free < STARVED:
+        log.warning("the machine is busy: only %.0f %% of %d cores are free, timings mislead", 100 * free, threads)
     return timings
+
+
+def free_cores(count: int, seconds: float = 0.1) -> float:
+    """The share of a core that each of `count` working threads gets, at least: 1.0 where nothing else runs.
+
+    Not tried for one thread, whose timings show it by themselves.
+    """
+    if count == 1:
+        return 1.0
+    data = bytes(1 << 16)  # hashed without the interpreter's lock
+
+    def work(_: int) -> float:
+        end, before = time.perf_counter() + seconds, time.thread_time()
+        while time.perf_counter() < end:
+            hashlib.sha256(data)
+        return (time.thread_time() - before) / seconds
+
+    with ThreadPoolExecutor(count) as pool:
+        return min(1.0, *pool.map(work, range(count)))
 
 
 def _loops(call: Callable[[], object], min_block_seconds: float, clock: Callable[[], float]) -> int:

@@ -183,7 +183,7 @@ class Loop:
         self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
 
     def autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bfloat16")
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.optimization.precision == "bfloat16")
 
     def epoch(
         self, epoch: int, images: Tensor, labels: Tensor, generator: torch.Generator, bar: "tqdm[Any]"
