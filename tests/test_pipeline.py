@@ -110,6 +110,11 @@ def test_a_changed_xnor_parameter_runs_the_xnor_branch_only(built: Path) -> None
     assert "digits.xnor.test_accuracy" in run(built, "dvc", "metrics", "diff", "HEAD")
 
 
+def test_a_changed_float_parameter_neither_packs_nor_times_anything(built: Path) -> None:
+    edit(built, lambda values: values["digits"]["float"].update(momentum=0.8))
+    assert stages_run(run(built, "dvc", "repro")) == {"machine", "train@digits-float", "report"}
+
+
 def test_deleted_results_come_back(built: Path) -> None:
     for name in ("metrics", "plots"):
         shutil.rmtree(built / name)

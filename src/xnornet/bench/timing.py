@@ -35,6 +35,14 @@ interrupted every time and reads two or three times too long, a short one mostly
 nonsense with a narrow interquartile range.
 """
 
+SETTLE = 0.03
+"""Seconds of untimed calls before each block of several threads.
+
+The idle threads of a runtime (OpenMP, ONNX Runtime) spin for some milliseconds before they sleep, on the core that the
+next contestant needs, and threads that wake up together may wake up on one core: a call on two threads that takes 7 ms
+in a row took 15 straight after one of torch, and 12 after a pause. Whoever uses an engine calls it in a row.
+"""
+
 
 class TimingError(ValueError):
     """What was asked for cannot be timed: on this machine, with these images, of this shape."""
@@ -124,12 +132,13 @@ def compare(
     """Time callables side by side, so that their ratios do not depend on what the machine did in the meantime.
 
     Each of `repeats` rounds times one block of every contestant, in an order drawn anew (always the same draws): what a
-    contestant leaves behind, in the caches or of its threads, meets each other one alike. A block
-    is as many calls as take `min_block_seconds`, found in a warm-up; where it is more than one, an untimed call comes
-    first, so that a contestant finds its own data in the caches and not its predecessor's. Rounds end early, but not
-    before `min_repeats`, once `budget_seconds` are spent. The garbage collector rests meanwhile. A warning is logged if
-    another process took part of a core, which no repeating mends. What a contestant of several `threads` was given does
-    not show it, since waiting threads use no CPU: before and after the rounds, that many cores are asked for.
+    contestant leaves behind, in the caches or of its threads, meets each other one alike. A block is as many calls as
+    take `min_block_seconds`, found in a warm-up; where it is more than one, an untimed call comes first, so that a
+    contestant finds its own data in the caches and not its predecessor's. With several `threads`, untimed calls go on
+    until its predecessor's have gone to sleep. Rounds end early, but not before `min_repeats`, once `budget_seconds`
+    are spent. The garbage collector rests meanwhile. A warning is logged if another process took part of a core, which
+    no repeating mends. What a contestant of several `threads` was given does not show it, since waiting threads use no
+    CPU: before and after the rounds, that many cores are asked for.
 
     Returns a Timing for each name, in the order given. ValueError for no contestants or a number out of range.
     """
@@ -151,7 +160,9 @@ def compare(
             if turn >= min_repeats and clock() - start >= budget_seconds:
                 break
             for name in order.permutation(names).tolist():
-                if loops[name] > 1:
+                if threads > 1:
+                    _settle(contestants[name], clock)
+                elif loops[name] > 1:
                     contestants[name]()
                 blocks[name].append(_block(contestants[name], loops[name], clock, cpu_clock))
         free = min(free, free_cores(threads))
@@ -167,11 +178,10 @@ def compare(
 def free_cores(count: int, seconds: float = 0.1) -> float:
     """The share of a core that each of `count` working threads gets, at least: 1.0 where nothing else runs.
 
-    Not tried for one thread, whose timings show it by themselves.
+    The best of three tries, since the system may take a moment to spread threads over cores. Not tried for one thread,
+    whose timings show it by themselves.
     """
-    if count == 1:
-        return 1.0
-    data = bytes(1 << 16)  # hashed without the interpreter's lock
+    data = bytes(1 << 20)  # hashed without the interpreter's lock
 
     def work(_: int) -> float:
         end, before = time.perf_counter() + seconds, time.thread_time()
@@ -179,8 +189,13 @@ def free_cores(count: int, seconds: float = 0.1) -> float:
             hashlib.sha256(data)
         return (time.thread_time() - before) / seconds
 
+    share = 1.0 if count == 1 else 0.0
     with ThreadPoolExecutor(count) as pool:
-        return min(1.0, *pool.map(work, range(count)))
+        for _ in range(3):
+            if share < STARVED:
+                time.sleep(SETTLE)
+                share = max(share, min(1.0, *pool.map(work, range(count))))
+    return share
 
 
 def _loops(call: Callable[[], object], min_block_seconds: float, clock: Callable[[], float]) -> int:
@@ -190,6 +205,13 @@ def _loops(call: Callable[[], object], min_block_seconds: float, clock: Callable
     while _block(call, loops, clock, clock).seconds < min_block_seconds:
         loops *= 2
     return loops
+
+
+def _settle(call: Callable[[], object], clock: Callable[[], float]) -> None:
+    """Untimed calls, until the threads of the one before have gone to sleep and the own ones are spread over cores."""
+    start = clock()
+    while clock() - start < SETTLE:
+        call()
 
 
 def _block(call: Callable[[], object], loops: int, clock: Callable[[], float], cpu_clock: Callable[[], float]) -> Block:
