@@ -46,15 +46,13 @@ def _compiled(sources: str) -> Callable[..., int]:
                 source = op.source if op.source else x + start * op.source_bytes
                 target = op.target if op.target else y + start * op.target_bytes
                 bits = op.bits if op.bits else y + start * op.bits_bytes
-                pixels = op.count * n
                 kind = op.kind
                 if kind == BINARY_CONV:
                     address = program + index * OP_SIZE
-                    first, last = pixels * part // parts, pixels * (part + 1) // parts
-                    kernels.binary_convolution(op, address, source, target, bits, first, last)
+                    kernels.binary_convolution(op, address, source, target, bits, n, part, parts)
                 elif kind == FLOAT_CONV:
                     address = program + index * OP_SIZE
-                    kernels.float_convolution(op, address, source, target, bits, 0, pixels)
+                    kernels.float_convolution(op, address, source, target, bits, n, 0, 1)
                 elif kind == PACK:
                     nan |= kernels.pack(op, source, target, n) != 0
                 elif kind == FOLD:

@@ -20,9 +20,6 @@ from xnornet.engine.vector import WIDE, intrinsic
 # The float convolution's 8 x 2 accumulators hide the latency of their additions.
 BINARY_ROWS, FLOAT_ROWS, PANELS = (7 if CARRY_SAVE else 8, 8, 2) if WIDE else (4, 4, 1)
 
-BLOCK = 128
-"""Pixels, about, that pass all panels together: few enough for L1, enough to read the weights, in L2, seldom."""
-
 
 def _pointer(element: types.Type) -> Any:
     @intrinsic
@@ -63,34 +60,53 @@ def words(address, size):  # type: ignore[no-untyped-def]
 
 def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int) -> Callable[..., None]:
     """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes."""
-    block = BLOCK // rows * rows
-    wide, narrow = make_tile(rows, PANELS), make_tile(1, PANELS)
+    half = max(rows // 2, 1)
+
+    def passing(panels: int, masked: bool) -> Callable[..., None]:
+        """A function that takes the runs from `run` to `stop` through tiles of so many panels."""
+        wide, middle, narrow = (make_tile(size, panels, masked=masked) for size in (rows, half, 1))
+
+        @njit
+        def pass_(address, source, target, bits, runs, run, stop, pixels, part, parts, panel):  # type: ignore[no-untyped-def]
+            for index in range(run, stop):
+                first, end = runs[4 * index], min(runs[4 * index + 1], pixels)
+                tap, taps = runs[4 * index + 2], runs[4 * index + 3]
+                if parts > 1:  # whole tiles
+                    tiles, begin = -(-(end - first) // rows), first
+                    first = begin + tiles * part // parts * rows
+                    end = min(begin + tiles * (part + 1) // parts * rows, end)
+                pixel = first
+                while pixel + rows <= end:
+                    wide(address, source, target, bits, pixel, panel, tap, taps)
+                    pixel += rows
+                while pixel + half <= end:
+                    middle(address, source, target, bits, pixel, panel, tap, taps)
+                    pixel += half
+                while pixel < end:
+                    narrow(address, source, target, bits, pixel, panel, tap, taps)
+                    pixel += 1
+
+        return pass_
+
     # Past the last whole group of panels: as many again, of which the last is not full, or one.
-    wide_last, narrow_last = make_tile(rows, PANELS, masked=True), make_tile(1, PANELS, masked=True)
-    wide_rest, narrow_rest = make_tile(rows, 1, masked=True), make_tile(1, 1, masked=True)
+    full, last, rest = passing(PANELS, False), passing(PANELS, True), passing(1, True)
 
     @njit
-    def convolve(op, address, source, target, bits, first, last):  # type: ignore[no-untyped-def]
-        full = op.channels // (lanes * PANELS) * PANELS
-        rest = -(-op.channels // lanes) - full
-        for start in range(first, last, block):
-            stop = min(start + block, last)
-            whole = stop - (stop - start) % rows
-            for panel in range(0, full, PANELS):
-                for pixel in range(start, whole, rows):
-                    wide(address, source, target, bits, pixel, panel)
-                for pixel in range(whole, stop):
-                    narrow(address, source, target, bits, pixel, panel)
-            if rest == PANELS:
-                for pixel in range(start, whole, rows):
-                    wide_last(address, source, target, bits, pixel, full)
-                for pixel in range(whole, stop):
-                    narrow_last(address, source, target, bits, pixel, full)
-            elif rest:
-                for pixel in range(start, whole, rows):
-                    wide_rest(address, source, target, bits, pixel, full)
-                for pixel in range(whole, stop):
-                    narrow_rest(address, source, target, bits, pixel, full)
+    def convolve(op, address, source, target, bits, images, part, parts):  # type: ignore[no-untyped-def]
+        """Of each run of pixels, share `part` of `parts`."""
+        pixels = op.count * images
+        blocks = integers(op.blocks, op.block_count + 1)
+        runs = integers(op.runs, 4 * blocks[op.block_count])
+        whole = op.channels // (lanes * PANELS) * PANELS
+        left = -(-op.channels // lanes) - whole
+        for block in range(op.block_count):
+            run, stop = blocks[block], blocks[block + 1]
+            for panel in range(0, whole, PANELS):
+                full(address, source, target, bits, runs, run, stop, pixels, part, parts, panel)
+            if left == PANELS:
+                last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+            elif left:
+                rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
 
     return convolve
 

@@ -45,7 +45,11 @@ FIELDS = (
     "residual",
     "scale_map",
     "weights",  # panels of output channels, (panels, taps, lanes)
-    "offsets",  # int64 (taps,), bytes from a pixel's first word or float to that of each tap; NORMALIZE: see `builder`
+    "offsets",  # int64 (entries, 2), bytes of each tap from a window's first word or float, and from a panel's first
+    # weight; NORMALIZE: see `builder`
+    "runs",  # int64 (runs, 4), see `plan.Plan`, as for `blocks` and the order of the pixels in all tables of them
+    "blocks",  # int64 (blocks + 1,)
+    "order",  # int32 (pixels of a pass,), number of the pixel's result
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
     "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
@@ -55,7 +59,8 @@ FIELDS = (
     "threshold",  # float32 (channels,)
     "flip",  # uint8 (channels / 8,), bits to invert after the comparison
     # Sizes.
-    "taps",  # words or floats that make one output
+    "taps",  # words or floats of the kernel: weights of a panel
+    "block_count",
     "channels",  # of the output
     "count",  # output pixels of one image
     "relu",  # of a BatchNorm, 1: negative floats become 0

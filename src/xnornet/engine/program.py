@@ -8,7 +8,9 @@ import numpy as np
 
 from xnornet.engine import bits
 from xnornet.engine.interpreter import address, pool, run
+from xnornet.engine.kernels import BINARY_ROWS, FLOAT_ROWS
 from xnornet.engine.op import OP, Kind, Mode
+from xnornet.engine.plan import Plan, border_groups, make_plan, whole_groups
 from xnornet.engine.weights import (
     BinaryWeights,
     FloatWeights,
@@ -145,7 +147,7 @@ class Epilogue:
     bits: Buffer | None = None
     bits_padding: int = 0
 
-    def fields(self, out: Shape, batch: int) -> dict[str, Value]:
+    def fields(self, out: Shape, batch: int, plan: Plan) -> dict[str, Value]:
         fields: dict[str, Value] = {
             "mode": int(self.mode),
             "channels": out.depth,
@@ -167,7 +169,8 @@ class Epilogue:
         if self.mode & (Mode.BITS | Mode.COUNTS):
             fields["bits"] = self.bits
             fields["flip"] = flip_bytes(self.flip, out.depth)
-            fields["places"] = places((out.height, out.width), bits.word_count(out.depth), self.bits_padding, batch)
+            size, words = (out.height, out.width), bits.word_count(out.depth)
+            fields["places"] = places(size, words, self.bits_padding, batch)[plan.order]
         return fields
 
 
@@ -241,7 +244,19 @@ def add_binary_conv(
         row = pixel * (shape.width + 2 * padding)
         start = (padding - window.padding) * (row + pixel)
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
-    pattern, starts = weights.border((shape.height, shape.width), window, program.batch)
+    rows, columns = window.axes(shape.height, shape.width)
+    if program.batch > 1:  # of which a pass may have fewer
+        groups = whole_groups(rows, columns)
+    else:
+        groups = border_groups(
+            rows, columns, bits.word_count(shape.depth), BINARY_ROWS, skip_columns=not weights.folded
+        )
+    pattern, starts = weights.border(rows, columns, groups)
+    offsets = weights.tap_offsets(row, pixel)
+    if weights.folded:
+        groups = [group._replace(columns=(0, 1)) for group in groups]
+    words = len(offsets) // window.kernel_height // (1 if weights.folded else window.kernel_width)
+    plan = make_plan(groups, words, 1 if weights.folded else window.kernel_width, program.batch, BINARY_ROWS)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
@@ -254,11 +269,11 @@ def add_binary_conv(
         source_bytes=image,
         weights=weights.panels,
         taps=weights.taps,
-        offsets=weights.tap_offsets(row, pixel),
-        pixels=pixels,
-        border=int32(pattern * table.strides[0]),
+        pixels=pixels[plan.order],
+        border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
         table=table,
-        **epilogue.fields(out, program.batch),
+        **_planned(plan, offsets),
+        **epilogue.fields(out, program.batch, plan),
     )
 
 
@@ -276,16 +291,29 @@ def add_float_conv(
     image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
     row = pixel * (shape.width + 2 * padding)
     start = (padding - window.padding) * (row + pixel)
+    groups = whole_groups(*window.axes(shape.height, shape.width))
+    plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_ROWS)
     program.add(
         Kind.FLOAT_CONV,
         source=source,
         source_bytes=image,
         weights=weights.panels,
         taps=weights.taps,
-        offsets=weights.tap_offsets(row, pixel),
         pixels=window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start),
-        **epilogue.fields(out, program.batch),
+        **_planned(plan, weights.tap_offsets(row, pixel)),
+        **epilogue.fields(out, program.batch, plan),
     )
+
+
+def _planned(plan: Plan, offsets: np.ndarray) -> dict[str, Value]:
+    """The fields of a plan; offsets: bytes from a window's first word or float to that of each tap of the kernel."""
+    return {
+        "offsets": np.stack([offsets[plan.taps], 64 * plan.taps], axis=1).astype(np.int64),
+        "runs": plan.runs,
+        "blocks": plan.blocks,
+        "block_count": len(plan.blocks) - 1,
+        "order": int32(plan.order),
+    }
 
 
 def add_input_scale(

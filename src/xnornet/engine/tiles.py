@@ -2,8 +2,9 @@
 
 A tile is `rows` output pixels x `panels` panels of output channels (8 of them in the binary, 16 in the float
 convolution), one vector accumulator for each pair. Per tap it loads one weight vector a panel, broadcasts one input a
-pixel and updates all accumulators; taps are addressed through tables, so there is no im2col. The epilogue follows while
-the accumulators are still in registers.
+pixel and updates all accumulators; taps are addressed through tables, so there is no im2col, and those that lie on
+padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the accumulators are
+still in registers.
 """
 
 from collections.abc import Callable
@@ -41,7 +42,8 @@ class _Tile:
 
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value], rows: int, panels: int, masked: bool) -> None:
         self.e = Emitter(builder)
-        self.op, self.source, self.target, self.bits, self.pixel, self.panel = args
+        self.op, self.source, self.target, self.bits, self.pixel, self.panel, first_tap, self.taps = args
+        self.offsets = self.e.advance(self.field("offsets"), first_tap, 16)
         self.rows, self.panels = rows, panels
         self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
         self.width = max(self.lanes, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
@@ -77,10 +79,14 @@ class _Tile:
         start = self.e.advance(self.e.advance(address, self.first, size), group * self.width, size)
         return self.e.load(start, vector(element, self.width), 4)
 
-    def weight(self, panel: int, tap: ir.Value) -> ir.Value:
-        """The weight vector of a tap; a panel's follow each other, 64 bytes each."""
+    def weights(self, panel: int) -> ir.Value:
+        """Address of the weights of a panel, 64 bytes a tap."""
         index = self.e.ir.mul(self.e.ir.add(self.panel, self.e.constant(panel)), self.field("taps"))
-        return self.e.advance(self.e.advance(self.field("weights"), index, 64), tap, 64)
+        return self.e.advance(self.field("weights"), index, 64)
+
+    def result(self, row: int) -> ir.Value:
+        """Number of the pixel's result."""
+        return self.per_pixel("order", row)
 
     def accumulate(self) -> list[list[ir.Value]]:
         """The accumulators after all taps, [row][panel]."""
@@ -89,12 +95,13 @@ class _Tile:
     def reader(self, kind: ir.VectorType) -> Callable[[ir.Value], list[list[tuple[ir.Value, ir.Value]]]]:
         """A function of a tap: (input, broadcast, weights) of each accumulator, [row][panel]."""
         e, element = self.e, kind.element
-        offsets = self.field("offsets")
         windows = [e.ir.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
+        panels = [self.weights(panel) for panel in range(self.panels)]
 
         def read(tap: ir.Value) -> list[list[tuple[ir.Value, ir.Value]]]:
-            offset = e.load(e.advance(offsets, tap, 8), i64, 8)
-            weights = [e.load(self.weight(panel, tap), kind, 64) for panel in range(self.panels)]
+            entry = e.advance(self.offsets, tap, 16)
+            offset, place = e.load(entry, i64, 8), e.load(e.advance(entry, 1, 8), i64, 8)
+            weights = [e.load(e.ir.add(panel, place), kind, 64) for panel in panels]
             values = [e.load(e.ir.add(window, offset), element, 8 if element is i64 else 4) for window in windows]
             return [[(e.splat(value, self.lanes), w) for w in weights] for value in values]
 
@@ -125,8 +132,7 @@ class _Tile:
                 truths = self.compare_counts(row, group, accumulators)
             else:
                 y = to_float(row, accumulators)
-                pixel = builder.add(self.pixel, e.constant(row))
-                index = builder.add(builder.mul(pixel, self.field("channels")), channel)
+                index = builder.add(builder.mul(self.result(row), self.field("channels")), channel)
                 if mode & Mode.RELU:
                     zero = ir.Constant(y.type, [0.0] * self.width)
                     y = builder.select(builder.fcmp_ordered("<", y, zero), zero, y)
@@ -167,7 +173,7 @@ class _BinaryTile(_Tile):
     modes = BINARY_MODES
 
     def accumulate(self) -> list[list[ir.Value]]:
-        e, taps = self.e, self.field("taps")
+        e, taps = self.e, self.taps
         kind = vector(i64, self.lanes)
         read = self.reader(kind)
         zeros = counter.start(e, kind, CARRY_SAVE)
@@ -219,7 +225,7 @@ class _BinaryTile(_Tile):
             y = e.fma(popcounts, minus_two, self.border_row(row, group, f32))
             y = builder.fmul(y, scale)
             if mode & Mode.SCALE:
-                place = e.advance(self.field("scale_map"), builder.add(self.pixel, e.constant(row)), 4)
+                place = e.advance(self.field("scale_map"), self.result(row), 4)
                 y = builder.fmul(y, e.splat(e.load(place, f32, 4), self.width))
             return builder.fadd(y, bias)
 
@@ -241,7 +247,7 @@ class _FloatTile(_Tile):
             pairs = [pair for row in read(tap) for pair in row]
             return [e.fma(x, w, total) for total, (x, w) in zip(state, pairs, strict=True)]
 
-        flat = e.loop(self.field("taps"), [e.zeros(kind)] * (self.rows * self.panels), body)
+        flat = e.loop(self.taps, [e.zeros(kind)] * (self.rows * self.panels), body)
         return [flat[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
     def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
@@ -251,20 +257,21 @@ class _FloatTile(_Tile):
 
 def _tile(kind: type[_Tile], rows: int, panels: int, masked: bool) -> Callable[..., None]:
     @intrinsic
-    def tile(context, op, source, target, bits, pixel, panel):  # type: ignore[no-untyped-def]
+    def tile(context, op, source, target, bits, pixel, panel, first_tap, taps):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             kind(builder, args, rows, panels, masked).emit()
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 6), codegen
+        return types.void(*[types.int64] * 8), codegen
 
     return tile
 
 
 def binary_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[..., None]:
-    """Intrinsic `tile(op, source, target, bits, pixel, panel)` for pixels from `pixel` and panels from `panel` on.
+    """Intrinsic `tile(op, source, target, bits, pixel, panel, first_tap, taps)`: pixels and panels from those on.
 
-    op: address of the operation's record; source, target, bits: addresses; all int64.
+    op: address of the operation's record; source, target, bits: addresses; taps: how many, from entry `first_tap` of
+    the record's offsets on. All int64.
     """
     return _tile(_BinaryTile, rows, panels, masked)
 

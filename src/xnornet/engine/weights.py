@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xnornet.engine import bits
 from xnornet.engine.bits import Bytes, Words
+from xnornet.engine.plan import Axis, Group
 from xnornet.engine.tiles import FLOAT_LANES
 
 Floats = NDArray[np.float32]
@@ -38,6 +39,13 @@ class Window:
             (height + 2 * self.padding - self.kernel_height) // self.stride + 1,
             (width + 2 * self.padding - self.kernel_width) // self.stride + 1,
         )
+
+    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
+        """How the kernel lies at each output pixel of an image (H, W), rows and columns."""
+        out = self.output(height, width)
+        sizes = ((height, self.kernel_height, out[0]), (width, self.kernel_width, out[1]))
+        rows, columns = (Axis.of_window(*size, self.stride, self.padding) for size in sizes)
+        return rows, columns
 
     def pixel_offsets(
         self, out: tuple[int, int], image: int, row: int, pixel: int, batch: int, start: int = 0
@@ -130,34 +138,33 @@ class BinaryWeights:
         taps = np.arange(height)[:, None, None] * row + np.arange(columns)[:, None] * pixel + np.arange(words) * 8
         return taps.astype(np.int64).reshape(-1)
 
-    def border(self, size: tuple[int, int], window: Window, batch: int) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-        """(pattern, start): what the count of each output pixel starts from, for an image of `size` (H, W).
+    def border(self, rows: Axis, columns: Axis, groups: list[Group]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+        """(pattern, start): what the count of each output pixel of an image starts from.
 
-        start (patterns, O): n plus the sum of the weights that fall on padding. count = start - 2 popcount, since a
-        zero word of the padding counts as signs of -1. pattern: the row of each output pixel of a pass.
+        start (patterns, O): the products that are counted, plus the sum of those weights among them that fall on
+        padding. count = start - 2 popcount, since a zero word of the padding counts as signs of -1. pattern: the row of
+        each output pixel.
         """
         channels, kernel_height, kernel_width, _ = self.words.shape
         sums = 2 * np.bitwise_count(self.words).sum(axis=3, dtype=np.int32) - np.int32(self.depth)
         # integral[o, i, j]: sum over the taps above i and left of j
         integral = np.zeros((channels, kernel_height + 1, kernel_width + 1), np.int64)
         integral[:, 1:, 1:] = sums.cumsum(axis=1).cumsum(axis=2)
-        out = window.output(*size)
-        tops, row_class = _inside(size[0], kernel_height, out[0], window)
-        lefts, column_class = _inside(size[1], kernel_width, out[1], window)
-        (y0, y1), (x0, x1) = tops[:, :, None], lefts[:, None, :]
-        inside = integral[:, y1, x1] - integral[:, y0, x1] - integral[:, y1, x0] + integral[:, y0, x0]
-        start = self.products + integral[:, -1, -1, None, None] - inside  # (O, row classes, column classes)
-        pattern = row_class[:, None] * start.shape[2] + column_class
-        return np.tile(pattern.reshape(-1), batch), start.reshape(channels, -1).T
 
+        def total(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.int64]:
+            (y0, y1), (x0, x1) = rows, columns
+            return integral[:, y1, x1] - integral[:, y0, x1] - integral[:, y1, x0] + integral[:, y0, x0]
 
-def _inside(size: int, kernel: int, out: int, window: Window) -> tuple[np.ndarray, np.ndarray]:
-    """The taps inside the image along one axis: distinct (first, end) as (2, classes), and each output's class."""
-    start = np.arange(out) * window.stride - window.padding
-    first = np.clip(-start, 0, kernel)
-    end = np.clip(size - start, first, kernel)
-    ranges, classes = np.unique(np.stack([first, end]), axis=1, return_inverse=True)
-    return ranges, classes.reshape(-1)
+        pattern = (rows.of[:, None] * columns.classes.shape[1] + columns.of).reshape(-1)
+        inside_rows = np.repeat(rows.classes, columns.classes.shape[1], axis=1)
+        inside_columns = np.tile(columns.classes, rows.classes.shape[1])
+        counted_rows, counted_columns = np.zeros_like(inside_rows), np.zeros_like(inside_columns)
+        for group in groups:
+            counted_rows[:, pattern[group.pixels]] = np.array(group.rows)[:, None]
+            counted_columns[:, pattern[group.pixels]] = np.array(group.columns)[:, None]
+        products = self.depth * np.diff(counted_rows, axis=0) * np.diff(counted_columns, axis=0)
+        start = products + total(counted_rows, counted_columns) - total(inside_rows, inside_columns)
+        return pattern, start.T
 
 
 @dataclass(frozen=True, eq=False)
