@@ -59,7 +59,24 @@ def test_the_paper_s_layer() -> None:
     layer = LAYERS["256@14"]
     assert (layer.out_size, layer.macs) == (14, 256 * 256 * 9 * 14 * 14)
     assert LAYERS["lenet-conv"].out_size == 8
-    assert LAYERS["lenet-linear"].macs == 64 * 800 * 500
+    assert LAYERS["lenet-linear"].macs == LAYERS["lenet-linear"].macs_inside == 64 * 800 * 500
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        LAYERS["256@14"],
+        LAYERS["512@7"],
+        Layer(3, 2, kernel=5, size=4, padding=6, stride=2, batch=2),
+        Layer(3, 2, padding=0),
+    ],
+)
+def test_products_with_the_image_are_counted(layer: Layer) -> None:
+    """All weights and pixels 1: the sum of the results is the number of products that are not with padding."""
+    ones = np.ones((layer.batch, layer.in_channels, layer.size, layer.size), np.float32)
+    weights = np.ones((layer.out_channels, layer.in_channels, layer.kernel, layer.kernel), np.float32)
+    assert convolve(ones, weights, layer).sum(dtype=np.float64) == layer.macs_inside
+    assert layer.macs_inside < layer.macs or not layer.padding
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def sweep(
     One row a value, in column `value`. In seconds per call, `X_seconds` (median) and `X_iqr`, X being ours (packing and
     kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster of the
     two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel alone
-    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs, repeats, noisy
-    (`Timing.noisy` of ours, a part of it or the faster torch, or speedup_torch differs by more than 10 % between
+    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs (`macs_inside`), repeats,
+    noisy (`Timing.noisy` of ours, a part of it or the faster torch, or speedup_torch differs by more than 10 % between
     passes) and loop_noisy (the same of the plain loop and speedup_loop).
 
     More threads than this process may use are left out, with a warning. TimingError, before anything is timed, for an
@@ -154,7 +154,7 @@ def _row(value: int, layer: Layer, passes: Sequence[Mapping[str, Timing]], peaks
         "speedup_kernel": torch_seconds / seconds["kernel_seconds"],
         "law_paper": speedup_law(layer.in_channels, layer.kernel),
         "law_machine": speedup_law(layer.in_channels, layer.kernel, peaks.ratio),
-        "macs": layer.macs,
+        "macs": layer.macs_inside,
         "repeats": min(timing.repeats for timing in timings.values()),
         "noisy": disagree(torch_name) or any(timings[name].noisy for name in (END_TO_END, PACKING, KERNEL, torch_name)),
         "loop_noisy": disagree(_LOOP) or timings[_LOOP].noisy,

@@ -55,6 +55,13 @@ class Layer:
         taps = self.in_channels * self.kernel**2
         return self.batch * self.out_channels * self.out_size**2 * taps
 
+    @property
+    def macs_inside(self) -> int:
+        """Multiply-accumulates without those with the padding: what there is to do, and what a rate is made of."""
+        starts = [place * self.stride - self.padding for place in range(self.out_size)]
+        inside = sum(max(0, min(start + self.kernel, self.size) - max(start, 0)) for start in starts)
+        return self.batch * self.out_channels * self.in_channels * inside**2
+
     def __str__(self) -> str:
         batch = f", batch {self.batch}" if self.batch > 1 else ""
         if self.is_dense:
