@@ -58,30 +58,37 @@ def words(address, size):  # type: ignore[no-untyped-def]
     return carray(_word_pointer(address), (size,))
 
 
-def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int) -> Callable[..., None]:
-    """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes."""
-    half = max(rows // 2, 1)
+def _convolution(
+    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, half: int
+) -> Callable[..., None]:
+    """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes.
+
+    half: rows of a lesser tile for what is left of a run where the channels fill their panels; 0 for none. A tile takes
+    up to a second to compile, so that there is none where it does not pay.
+    """
 
     def passing(panels: int, masked: bool) -> Callable[..., None]:
         """A function that takes the runs from `run` to `stop` through tiles of so many panels."""
-        wide, middle, narrow = (make_tile(size, panels, masked=masked) for size in (rows, half, 1))
+        with_half = half > 0 and not masked
+        wide, narrow = make_tile(rows, panels, masked=masked), make_tile(1, panels, masked=masked)
+        middle = make_tile(half, panels) if with_half else narrow
 
-        @njit
+        @njit(inline="always")
         def pass_(address, source, target, bits, runs, run, stop, pixels, part, parts, panel):  # type: ignore[no-untyped-def]
             for index in range(run, stop):
-                first, end = runs[4 * index], min(runs[4 * index + 1], pixels)
+                pixel, end = runs[4 * index], min(runs[4 * index + 1], pixels)
                 tap, taps = runs[4 * index + 2], runs[4 * index + 3]
                 if parts > 1:  # whole tiles
-                    tiles, begin = -(-(end - first) // rows), first
-                    first = begin + tiles * part // parts * rows
-                    end = min(begin + tiles * (part + 1) // parts * rows, end)
-                pixel = first
+                    tiles, first = -(-(end - pixel) // rows), pixel
+                    pixel = first + tiles * part // parts * rows
+                    end = min(first + tiles * (part + 1) // parts * rows, end)
                 while pixel + rows <= end:
                     wide(address, source, target, bits, pixel, panel, tap, taps)
                     pixel += rows
-                while pixel + half <= end:
-                    middle(address, source, target, bits, pixel, panel, tap, taps)
-                    pixel += half
+                if with_half:  # known when it compiles
+                    while pixel + half <= end:
+                        middle(address, source, target, bits, pixel, panel, tap, taps)
+                        pixel += half
                 while pixel < end:
                     narrow(address, source, target, bits, pixel, panel, tap, taps)
                     pixel += 1
@@ -111,8 +118,8 @@ def _convolution(make_tile: Callable[..., Callable[..., None]], lanes: int, rows
     return convolve
 
 
-binary_convolution = _convolution(binary_tile, BINARY_LANES, BINARY_ROWS)
-float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS)
+binary_convolution = _convolution(binary_tile, BINARY_LANES, BINARY_ROWS, half=BINARY_ROWS // 2)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, half=0)
 
 
 @njit
