@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from xnornet.bench import pace
 from xnornet.bench.pace import time_steps
 from xnornet.data import prepare
-from xnornet.params import Runtime, load
+from xnornet.nn.training import Run
+from xnornet.params import Optimization, Runtime, Training, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -15,10 +17,26 @@ def test_an_epoch_is_its_steps() -> None:
     params = load(ROOT / "params.yaml")
     data = prepare("digits", params.digits.data)
     before = data.train.images.copy()
-    pace = time_steps(data, params.digits, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
+    times = time_steps(data, params.digits, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
     images = (len(data.train) - params.digits.data.validation) // 50 * 50
-    assert pace["images"] == images and pace["threads"] == 1
+    assert times["images"] == images and times["threads"] == 1
     for variant in ("float", "xnor"):
-        rate = pace[variant]["images_per_second"]
-        assert pace[variant]["seconds_per_epoch"] * rate == pytest.approx(images, rel=0.02)
+        rate = times[variant]["images_per_second"]
+        assert times[variant]["seconds_per_epoch"] * rate == pytest.approx(images, rel=0.02)
     assert (data.train.images == before).all()
+
+
+def test_both_variants_are_timed_in_the_twin_s_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load(ROOT / "params.yaml").digits
+    other = params.model_copy(update={"xnor": params.xnor.model_copy(update={"precision": "bfloat16"})})
+    seen = []
+
+    class Watched(pace.Loop):
+        def __init__(self, run: Run, training: Training, optimization: Optimization, images: int) -> None:
+            seen.append(optimization.precision)
+            super().__init__(run, training, optimization, images)
+
+    monkeypatch.setattr(pace, "Loop", Watched)
+    data = prepare("digits", params.data)
+    time_steps(data, other, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
+    assert seen == ["float32", "float32"]

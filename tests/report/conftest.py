@@ -63,7 +63,14 @@ def _networks(root: Path) -> None:
             "threads": 2,
         }
         dump(root / f"metrics/time/{name}.json", {"mnist": {variant: time}})
-        how = {"epochs": 2, "optimizer": "adam", "learning_rate": 0.1, "schedule": "cosine", "warmup_epochs": 1.0}
+        how = {
+            "epochs": 2,
+            "precision": "float32",
+            "optimizer": "adam",
+            "learning_rate": 0.1,
+            "schedule": "cosine",
+            "warmup_epochs": 1.0,
+        }
         how |= {"weight_decay": 0.0, "gradient": "corrected", "output_norm": True}
         how |= {"restarts": [{"after": 1, "learning_rate": 0.05}]}
         training = {"batch_size": 128, "augment": {"crop": 1, "flip": False}}

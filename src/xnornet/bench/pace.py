@@ -25,6 +25,7 @@ def time_steps(
 ) -> dict[str, Any]:
     """Time whole steps (augment, forward, backward, optimizer) at the images' full size, on the CPU.
 
+    Both in the number format in which the float twin trains: what binarization costs, and not what bfloat16 gives.
     repeats, budget_seconds: see `compare`. Returns, for each variant, {seconds_per_epoch, iqr_seconds (of an epoch),
     images_per_second, noisy}, and threads and images (of an epoch).
     """
@@ -37,7 +38,8 @@ def time_steps(
     def step(variant: Variant) -> Callable[[], object]:
         torch.manual_seed(runtime.seed)
         run = Run(make_network(data, params, variant, train))
-        loop = Loop(run, params.training, params.variant(variant), len(train))
+        optimization = params.variant(variant).model_copy(update={"precision": params.float.precision})
+        loop = Loop(run, params.training, optimization, len(train))
         run.model.train()
         return lambda: loop.step(augment(images, params.training.augment, generator), labels)
 

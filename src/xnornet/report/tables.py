@@ -41,7 +41,8 @@ def training_time(results: Results) -> pd.DataFrame:
         pace = results.pace(dataset)
         for variant in VARIANTS:
             step, times = pace[variant], results.times(dataset, variant)
-            threads = f"{times['threads']} thread{'s' * (times['threads'] > 1)}"
+            precision = results.settings(dataset, variant)["optimization"]["precision"]
+            threads = f"{times['threads']} thread{'s' * (times['threads'] > 1)}, {precision}"
             rows.append(
                 {
                     "network": TITLES[dataset],
