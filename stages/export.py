@@ -22,10 +22,8 @@ def main() -> None:
     packed_file.parent.mkdir(parents=True, exist_ok=True)
     pack(model, about).save(packed_file)
     packed = PackedNetwork.load(packed_file)
-    write_json(
-        f"metrics/packed/{dataset}.json",
-        {dataset: {"packed": agreement(model, packed, data.test.images, data.test.labels)}},
-    )
+    same = agreement(model, packed, data.test.images, data.test.labels)
+    write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": same}})
     # The twin's size does not depend on its training: without it, a change there concerns neither this stage nor bench.
     settings = load().dataset(dataset)
     twin = make_network(data, settings, "float", data.train)

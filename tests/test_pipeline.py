@@ -111,7 +111,7 @@ def test_a_changed_xnor_parameter_runs_the_xnor_branch_only(built: Path) -> None
 
 
 def test_a_changed_float_parameter_neither_packs_nor_times_anything(built: Path) -> None:
-    edit(built, lambda values: values["digits"]["float"].update(momentum=0.8))
+    edit(built, lambda values: values["digits"]["float"].update(learning_rate=0.03))
     assert stages_run(run(built, "dvc", "repro")) == {"machine", "train@digits-float", "report"}
 
 
