@@ -74,7 +74,6 @@ class Training(Section):
     """What both variants of a data set share."""
 
     batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs more than one image
-    label_smoothing: UnitFloat
     channels_last: bool
     compile: bool
     augment: Augment
@@ -96,6 +95,7 @@ class Optimization(Section):
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     momentum: UnitFloat
     weight_decay: NonNegativeFloat
+    label_smoothing: UnitFloat
     schedule: Literal["cosine", "linear", "constant"]
     warmup_epochs: NonNegativeFloat
     restarts: list[Restart] | None = None

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from xnornet.engine import plan
 from xnornet.engine.plan import BLOCK, Group, border_groups, make_plan, whole_groups
-from xnornet.engine.weights import Window
+from xnornet.engine.weights import BinaryWeights, Window
 
 TILE = 8
 
@@ -21,18 +21,18 @@ def placed(draw):
     return window, size
 
 
-def share(window: Window, size: tuple[int, int], skip_columns: bool = True) -> float:
+def share(window: Window, size: tuple[int, int]) -> float:
     """Of the products of all taps at all pixels, those that are counted."""
     axes = window.axes(*size)
     (everything,) = whole_groups(*axes)
-    groups = border_groups(*axes, 1, TILE, skip_columns)
+    groups = border_groups(*axes, 1, TILE)
     return sum(g.taps * len(g.pixels) for g in groups) / (everything.taps * len(everything.pixels))
 
 
-@given(placed(), st.booleans())
-def test_every_pixel_is_in_one_group_that_counts_all_taps_inside(problem, skip_columns):
+@given(placed())
+def test_every_pixel_is_in_one_group_that_counts_all_taps_inside(problem):
     window, (height, width) = problem
-    groups = border_groups(*window.axes(height, width), 1, TILE, skip_columns)
+    groups = border_groups(*window.axes(height, width), 1, TILE)
     out = window.output(height, width)
     assert sorted(np.concatenate([group.pixels for group in groups])) == list(range(out[0] * out[1]))
     for group in groups:
@@ -51,17 +51,19 @@ def test_what_a_border_saves(side: int, counted: float) -> None:
 
 
 def test_rows_alone_where_columns_share_words() -> None:
-    groups = border_groups(*Window(3, 3, padding=1).axes(14, 14), 1, TILE, skip_columns=False)
-    assert [(group.rows, group.columns, len(group.pixels)) for group in groups] == [
-        ((0, 2), (0, 3), 14),
-        ((0, 3), (0, 3), 168),
-        ((1, 3), (0, 3), 14),
+    weights = BinaryWeights.of(np.ones((24, 3, 3, 20), np.float32))
+    assert weights.folded
+    axes = weights.counted_axes(*Window(3, 3, padding=1).axes(14, 14))
+    assert [(group.rows, group.columns, len(group.pixels)) for group in border_groups(*axes, 1, TILE)] == [
+        ((0, 2), (0, 1), 14),
+        ((0, 3), (0, 1), 168),
+        ((1, 3), (0, 1), 14),
     ]
 
 
 def test_without_padding_all_pixels_are_one_group() -> None:
     assert share(Window(3, 3), (14, 14)) == 1
-    assert len(border_groups(*Window(3, 3).axes(14, 14), 1, TILE, True)) == 1
+    assert len(border_groups(*Window(3, 3).axes(14, 14), 1, TILE)) == 1
 
 
 def test_pixels_that_would_fill_no_tile_stay_together() -> None:
@@ -71,21 +73,21 @@ def test_pixels_that_would_fill_no_tile_stay_together() -> None:
     assert together.cost(TILE) == 81 * (8 + 1.25)
     row, single = Group(np.arange(3), (1, 9), (0, 9)), Group(np.arange(1), (0, 9), (1, 9))
     assert 2 * row.cost(TILE) + 2 * single.cost(TILE) + 81 * 1.25 == 72 * 8 * 1.25 + 81 * 1.25 > together.cost(TILE)
-    assert border_groups(*axes, 1, TILE, True)[0].taps == 81
+    assert border_groups(*axes, 1, TILE)[0].taps == 81
 
 
 def test_tables_that_would_be_huge_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = Window(3, 3, padding=1).axes(14, 14)
     monkeypatch.setattr(plan, "MOST_ENTRIES", 4 * (6 + 6 + 6 + 6 + 9) - 1)
-    assert len(border_groups(*axes, 3, TILE, True)) == 5
-    assert len(border_groups(*axes, 4, TILE, True)) == 1
+    assert len(border_groups(*axes, 3, TILE)) == 5
+    assert len(border_groups(*axes, 4, TILE)) == 1
 
 
 @given(placed(), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 4, 7, 8]))
 def test_runs_and_blocks_cover_the_order(problem, words, images, tile):
     window, size = problem
     axes = window.axes(*size)
-    groups = whole_groups(*axes) if images > 1 else border_groups(*axes, words, tile, True)
+    groups = whole_groups(*axes) if images > 1 else border_groups(*axes, words, tile)
     made = make_plan(groups, words, window.kernel_width, images, tile)
     assert sorted(made.order) == list(range(len(made.order)))
     assert np.array_equal(made.runs[:, 0], [0, *made.runs[:-1, 1]]) and made.runs[-1, 1] == len(made.order)

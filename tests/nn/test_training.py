@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from xnornet.data import Prepared, prepare
 from xnornet.nn.augment import augment
@@ -14,6 +15,8 @@ from xnornet.nn.checkpoint import Checkpoints, key
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
 from xnornet.nn.training import (
+    Loop,
+    Run,
     TrainingError,
     architecture,
     fit,
@@ -199,6 +202,21 @@ def test_no_weight_decay_on_batchnorm_and_biases(digits: Prepared, params: Param
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}
     assert names == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_smoothed_labels_are_what_is_learnt_and_plain_ones_what_is_reported(
+    smoothing: float, digits: Prepared, params: Params
+) -> None:
+    settings = change(params.digits, float={"label_smoothing": smoothing})
+    loop = Loop(Run(make_network(digits, settings, "float", digits.train)), settings.training, settings.float, 100)
+    batch = torch.from_numpy(digits.train.images[:50]).permute(0, 3, 1, 2)
+    labels = torch.from_numpy(digits.train.labels[:50]).long()
+    logits, loss = loop.step(batch, labels)
+    target = (1 - smoothing) * F.one_hot(labels, 10) + smoothing / 10
+    # The gradient of the last bias is that of the logits, summed over the batch: softmax minus target.
+    torch.testing.assert_close(loop.run.model.fc2.bias.grad, (logits.softmax(1) - target).mean(0))
+    torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
 
 
 def test_learning_rate_warms_up_and_comes_down() -> None:

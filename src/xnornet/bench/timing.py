@@ -181,6 +181,8 @@ def free_cores(count: int, seconds: float = 0.1) -> float:
     The best of three tries, since the system may take a moment to spread threads over cores. Not tried for one thread,
     whose timings show it by themselves.
     """
+    if count == 1:
+        return 1.0
     data = bytes(1 << 20)  # hashed without the interpreter's lock
 
     def work(_: int) -> float:
@@ -189,12 +191,11 @@ def free_cores(count: int, seconds: float = 0.1) -> float:
             hashlib.sha256(data)
         return (time.thread_time() - before) / seconds
 
-    share = 1.0 if count == 1 else 0.0
+    share, tries = 0.0, 3
     with ThreadPoolExecutor(count) as pool:
-        for _ in range(3):
-            if share < STARVED:
-                time.sleep(SETTLE)
-                share = max(share, min(1.0, *pool.map(work, range(count))))
+        while share < STARVED and tries:
+            time.sleep(SETTLE)
+            share, tries = max(share, min(1.0, *pool.map(work, range(count)))), tries - 1
     return share
 
 

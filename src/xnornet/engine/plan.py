@@ -70,32 +70,26 @@ def whole_groups(rows: Axis, columns: Axis) -> list[Group]:
     return [Group(np.arange(len(rows.of) * len(columns.of)), (0, rows.kernel), (0, columns.kernel))]
 
 
-def border_groups(rows: Axis, columns: Axis, words: int, tile: int, skip_columns: bool) -> list[Group]:
+def border_groups(rows: Axis, columns: Axis, words: int, tile: int) -> list[Group]:
     """Pixels by the taps inside the image, or all together where that costs less in tiles of so many rows.
 
-    words: of a tap; skip_columns: whether single columns of the kernel can be left out; rows always can.
+    words: of a tap.
     """
     raster = np.arange(len(rows.of) * len(columns.of)).reshape(len(rows.of), -1)
 
-    def select(row_class: int, column_classes: NDArray[np.bool_]) -> Group:
-        used = columns.classes[:, column_classes] if skip_columns else np.array([[0], [columns.kernel]])
-        pixels = raster[rows.of == row_class][:, column_classes[columns.of]].reshape(-1)
-        return Group(pixels, _pair(rows.classes[:, row_class]), (int(used[0].min()), int(used[1].max())))
+    def select(row_class: int, column_classes: list[int]) -> Group:
+        first, end = rows.classes[:, row_class].tolist()
+        left, right = columns.classes[:, column_classes]
+        pixels = raster[rows.of == row_class][:, np.isin(columns.of, column_classes)].reshape(-1)
+        return Group(pixels, (first, end), (int(left.min()), int(right.max())))
 
-    groups, every = [], np.full(columns.classes.shape[1], True)
+    groups, every = [], list(range(columns.classes.shape[1]))
     for row_class, whole in enumerate(rows.whole):
-        if whole and skip_columns:
-            groups += [select(row_class, np.arange(len(every)) == column_class) for column_class in range(len(every))]
-        else:
-            groups.append(select(row_class, every))
+        groups += [select(row_class, classes) for classes in ([[one] for one in every] if whole else [every])]
     together = whole_groups(rows, columns)
     if sum(group.taps for group in groups) * words > MOST_ENTRIES:
         return together
     return min(together, groups, key=lambda choice: sum(group.cost(tile) for group in choice))
-
-
-def _pair(values: NDArray[np.intp]) -> tuple[int, int]:
-    return int(values[0]), int(values[1])
 
 
 @dataclass(frozen=True)

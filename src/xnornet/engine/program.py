@@ -244,19 +244,13 @@ def add_binary_conv(
         row = pixel * (shape.width + 2 * padding)
         start = (padding - window.padding) * (row + pixel)
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
-    rows, columns = window.axes(shape.height, shape.width)
-    if program.batch > 1:  # of which a pass may have fewer
-        groups = whole_groups(rows, columns)
-    else:
-        groups = border_groups(
-            rows, columns, bits.word_count(shape.depth), BINARY_ROWS, skip_columns=not weights.folded
-        )
-    pattern, starts = weights.border(rows, columns, groups)
-    offsets = weights.tap_offsets(row, pixel)
-    if weights.folded:
-        groups = [group._replace(columns=(0, 1)) for group in groups]
-    words = len(offsets) // window.kernel_height // (1 if weights.folded else window.kernel_width)
-    plan = make_plan(groups, words, 1 if weights.folded else window.kernel_width, program.batch, BINARY_ROWS)
+    axes = window.axes(shape.height, shape.width)
+    rows, columns = weights.counted_axes(*axes)
+    words = weights.taps // (rows.kernel * columns.kernel)
+    # Of several images a pass may have fewer, which must be the first in its order.
+    groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, words, BINARY_ROWS)
+    pattern, starts = weights.border(*axes, groups)
+    plan = make_plan(groups, words, columns.kernel, program.batch, BINARY_ROWS)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
@@ -272,7 +266,7 @@ def add_binary_conv(
         pixels=pixels[plan.order],
         border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
         table=table,
-        **_planned(plan, offsets),
+        **_planned(plan, weights.tap_offsets(row, pixel)),
         **epilogue.fields(out, program.batch, plan),
     )
 

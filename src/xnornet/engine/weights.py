@@ -105,11 +105,6 @@ class BinaryWeights:
     def channels(self) -> int:
         return self.words.shape[0]
 
-    @property
-    def products(self) -> int:
-        """n, the products of one output."""
-        return self.words.shape[1] * self.words.shape[2] * self.depth
-
     @cached_property
     def folded(self) -> bool:
         """Whether the columns of the kernel share words, see `folds`."""
@@ -138,9 +133,14 @@ class BinaryWeights:
         taps = np.arange(height)[:, None, None] * row + np.arange(columns)[:, None] * pixel + np.arange(words) * 8
         return taps.astype(np.int64).reshape(-1)
 
+    def counted_axes(self, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
+        """The axes of a window as the tiles see them: of a folded kernel one column is left, inside at every pixel."""
+        return rows, Axis.of_window(len(columns.of), 1, len(columns.of), 1, 0) if self.folded else columns
+
     def border(self, rows: Axis, columns: Axis, groups: list[Group]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """(pattern, start): what the count of each output pixel of an image starts from.
 
+        rows, columns: of the window; groups: of `counted_axes`.
         start (patterns, O): the products that are counted, plus the sum of those weights among them that fall on
         padding. count = start - 2 popcount, since a zero word of the padding counts as signs of -1. pattern: the row of
         each output pixel.
@@ -161,7 +161,8 @@ class BinaryWeights:
         counted_rows, counted_columns = np.zeros_like(inside_rows), np.zeros_like(inside_columns)
         for group in groups:
             counted_rows[:, pattern[group.pixels]] = np.array(group.rows)[:, None]
-            counted_columns[:, pattern[group.pixels]] = np.array(group.columns)[:, None]
+            counted = (0, kernel_width) if self.folded else group.columns
+            counted_columns[:, pattern[group.pixels]] = np.array(counted)[:, None]
         products = self.depth * np.diff(counted_rows, axis=0) * np.diff(counted_columns, axis=0)
         start = products + total(counted_rows, counted_columns) - total(inside_rows, inside_columns)
         return pattern, start.T

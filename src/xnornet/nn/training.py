@@ -226,10 +226,10 @@ class Loop:
         return row
 
     def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Learn from one batch (N, C, H, W), augmented already: (logits, loss), detached."""
+        """Learn from one batch (N, C, H, W), augmented already: (logits, cross entropy without smoothing), detached."""
         with self.autocast():
             logits = self.forward(batch)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.training.label_smoothing)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.optimization.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -240,7 +240,8 @@ class Loop:
                     centre_(weight)
                 if self.optimization.clamp:
                     clamp_(weight)
-        return logits.detach(), loss.detach()
+        logits = logits.detach().float()
+        return logits, F.cross_entropy(logits, labels)
 
     @staticmethod
     def _check(losses: Tensor, epoch: int) -> None:

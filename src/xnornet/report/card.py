@@ -55,6 +55,7 @@ def _recipe(settings: dict[str, Any]) -> str:
         f"learning rate {how['learning_rate']:g} ({how['schedule']}, {how['warmup_epochs']:g} epochs of warm-up)",
         *(f"again after {r['after']} epochs, up to {r['learning_rate']:g}" for r in how.get("restarts", [])),
         f"weight decay {how['weight_decay']:g}",
+        *([f"label smoothing {how['label_smoothing']:g}"] if how["label_smoothing"] else []),
         f"batch size {training['batch_size']}",
         f"gradient {how['gradient']}",
         *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
