@@ -85,7 +85,7 @@ def main() -> None:
         print(
             tabulate(
                 rows,
-                ["training", "same bytes", "largest difference of a stored number", "test accuracy"],
+                ["training", "same bytes", "largest difference", "test accuracy"],
                 tablefmt="github",
             )
         )

@@ -20,7 +20,7 @@ TIMED = re.compile(
     r"plots/figures/(inference-|speedup-|roofline|time-shares)"
 )
 # Of REPORT.md, the tables without times.
-UNTIMED_TABLES = ("Accuracy", "Memory", "Agreement", "Parameters", "Gradient", "Other terms")
+UNTIMED_TABLES = ("Accuracy", "Memory", "Agreement", "Parameters", "Gradient")
 
 
 def copy_repository(folder: Path) -> None:

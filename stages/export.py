@@ -20,7 +20,7 @@ def main() -> None:
     model, about = load_model(f"models/{dataset}-xnor.safetensors")
     data = Prepared.load(f"data/{dataset}.safetensors")
     packed_file.parent.mkdir(parents=True, exist_ok=True)
-    pack(model, about).save(packed_file)
+    pack(model, about, image_size=data.test.images.shape[1]).save(packed_file)
     packed = PackedNetwork.load(packed_file)
     same = agreement(model, packed, data.test.images, data.test.labels)
     write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": same}})

@@ -68,6 +68,19 @@ def model(request):
     return trained_like(name, **options)
 
 
+@pytest.mark.parametrize("side", [8, 28])
+def test_a_resnet_takes_smaller_images(side):
+    model = trained_like("resnet18", width=8, output_norm=True)
+    batch = images(model, 16, seed=100)[:, :, :side, :side].contiguous()
+    with torch.no_grad():
+        wanted = model(batch).numpy()
+    network = pack(model, image_size=side)
+    assert np.allclose(network(channels_last(batch)), wanted, rtol=1e-4, atol=1e-3)
+    for wrong in (7, 33):
+        with pytest.raises(ValueError, match=f"image_size must be 8 to 32 pixels, not {wrong}"):
+            pack(model, image_size=wrong)
+
+
 def test_logits_are_those_of_torch(model):
     batch = images(model, 64, seed=100)
     with torch.no_grad():

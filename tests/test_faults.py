@@ -172,7 +172,9 @@ def test_ctrl_c_leaves_a_training_that_goes_on(training: "subprocess.Popen[str]"
     training.send_signal(signal.SIGINT)
     output, _ = training.communicate(timeout=60)
     assert training.returncode == 1 and "Traceback" not in output
-    assert output.splitlines()[-1] == "interrupted: the same command goes on from the last checkpoint"
+    assert (
+        output.splitlines()[-1] == "interrupted: run the same command again; a training or study goes on where it was"
+    )
     again = start(copy, "train.py", "digits", "xnor")
     try:
         assert again.stdout

@@ -37,6 +37,12 @@ def test_the_committed_file_is_valid() -> None:
         ),
         (r"learning_rate: 0\.05", "learning_rate: .nan", r"mnist\.float\.learning_rate"),
         (r"learning_rate: 0\.05", "learning_rat: 0.05", r"mnist\.float\.learning_rat: unknown parameter"),
+        (
+            r"datasets:\n  - mnist",
+            "datasets:\n  - cifar10",
+            r"datasets: cifar10 is named twice in \['cifar10', 'cifar10'\]",
+        ),
+        (r"batches:\n    - 1", "batches:\n    - 64", r"bench\.batches: 64 is named twice"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper', 'det"),
         ("name: lenet5", "name: alexnet", r"mnist\.model: .*'lenet5', 'resnet18'"),
         ("name: lenet5", "name: lenet5\n    width: 3", r"mnist\.model\.width: unknown parameter"),

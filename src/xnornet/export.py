@@ -27,16 +27,20 @@ ChannelFunction = Callable[[Tensor], Tensor]
 """Float32 (1, C, 1, 1) -> the same shape, monotone in each channel."""
 
 
-def pack(model: nn.Module, about: Mapping[str, Any] | None = None) -> PackedNetwork:
+def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size: int | None = None) -> PackedNetwork:
     """Pack a trained XNOR network, as it is in eval mode, into words; the model is not changed.
 
-    about: plain values for JSON that travel with the file, such as the md5 of the training data. TypeError for another
-    kind of model, ValueError for a float twin.
+    about: plain values for JSON that travel with the file, such as the md5 of the training data. image_size: side of
+    the images in pixels, the model's own if not given; a ResNet takes smaller ones too. TypeError for another kind of
+    model, ValueError for a float twin or a size that the model does not take.
     """
     if not isinstance(model, LeNet5 | ResNet18):
         raise TypeError(f"model must be a LeNet5 or a ResNet18, not {type(model).__name__}")
     if not all(layer.binary for layer in model.modules() if isinstance(layer, XnorConv2d | XnorLinear)):
         raise ValueError("model is a float twin: only XNOR networks can be packed")
+    side = image_size or model.image_size
+    if not model.smallest_image <= side <= model.image_size:
+        raise ValueError(f"image_size must be {model.smallest_image} to {model.image_size} pixels, not {side}")
     training = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     try:
@@ -51,7 +55,7 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None) -> PackedNetw
         model.to(device)
         for module, mode in training.items():
             module.training = mode
-    image = Shape(model.image_size, model.image_size, len(model.normalize.mean))
+    image = Shape(side, side, len(model.normalize.mean))
     return PackedNetwork(Graph(image, tuple(export.nodes), "logits"), export.tensors, about)
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 Dataset = Literal["mnist", "cifar10", "digits", "shapes"]
 Variant = Literal["float", "xnor"]
@@ -18,6 +27,16 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 UnitFloat = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _once(values: list[Any]) -> list[Any]:
+    if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+        raise ValueError(f"{twice[0]} is named twice in {values}")
+    return values
+
+
+ONCE = AfterValidator(_once)
+"""Of a list: no value twice, which would be made twice, to the same files."""
 
 
 class ParamsError(ValueError):
@@ -200,8 +219,8 @@ class Study(Section):
 class Bench(Section):
     """Timing of whole networks; 0 threads means every core."""
 
-    batches: Annotated[list[PositiveInt], Field(min_length=1)]
-    threads: Annotated[list[NonNegativeInt], Field(min_length=1)]
+    batches: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
+    threads: Annotated[list[NonNegativeInt], Field(min_length=1), ONCE]
     repeats: Annotated[int, Field(ge=5)]
     seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     peers: bool
@@ -218,12 +237,12 @@ class Sweep(Section):
 
     passes: PositiveInt
     seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
-    input_channels: Annotated[list[PositiveInt], Field(min_length=1)]
-    output_channels: Annotated[list[PositiveInt], Field(min_length=1)]
-    filter_size: Annotated[list[PositiveInt], Field(min_length=1)]
-    image_size: Annotated[list[PositiveInt], Field(min_length=1)]
-    batch: Annotated[list[PositiveInt], Field(min_length=1)]
-    threads: Annotated[list[PositiveInt], Field(min_length=1)]
+    input_channels: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
+    output_channels: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
+    filter_size: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
+    image_size: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
+    batch: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
+    threads: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
 
     def values(self, axis: str) -> list[int]:
         """The values of one sweep; ParamsError, naming the known ones, if there is none of that name."""
@@ -233,8 +252,8 @@ class Sweep(Section):
 class Params(Section):
     """All of params.yaml."""
 
-    datasets: Annotated[list[Dataset], Field(min_length=1)]
-    variants: Annotated[list[Variant], Field(min_length=1)]
+    datasets: Annotated[list[Dataset], Field(min_length=1), ONCE]
+    variants: Annotated[list[Variant], Field(min_length=1), ONCE]
     runtime: Runtime
     mnist: DatasetParams
     cifar10: DatasetParams

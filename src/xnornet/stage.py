@@ -21,7 +21,7 @@ def stage() -> Iterator[None]:
         with _alone("-".join([Path(sys.argv[0]).stem, *sys.argv[1:]])):
             yield
     except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on from the last checkpoint")
+        sys.exit("interrupted: run the same command again; a training or study goes on where it was")
     except Exception as error:
         if isinstance(error, OSError) or type(error).__module__.startswith("xnornet"):
             sys.exit(f"error: {error}")

@@ -38,7 +38,7 @@ def test_measure_times_and_names_everything() -> None:
     result = measure(TINY, repeats=2)
     rows = result.rows()
     assert set(rows.layer) == set(TINY)
-    assert {"ours", "ours, packing", "ours, kernel", "ours, in a chain", "torch int8"} <= set(rows.contestant)
+    assert {"ours", "ours, packing", "ours, kernel", "ours, in a chain", "torch float32"} <= set(rows.contestant)
     assert (rows.seconds > 0).all()
     for name in TINY:
         of_layer = rows[rows.layer == name].set_index("contestant")

@@ -293,6 +293,12 @@ def test_wrong_weights_are_named():
         PackedConv2d(weight)(images(1, 2, 2, 3), threads=0)
 
 
+def test_a_dense_layer_refuses_packed_images_that_are_no_rows():
+    dense = PackedLinear(images(5, 20))
+    with pytest.raises(ValueError, match="packed must hold rows, images of one pixel, not of 3x3"):
+        dense.run_packed(PackedConv2d(images(5, 20, 1, 1)).pack(images(2, 3, 3, 20)))
+
+
 def test_packed_images_of_another_layer_are_refused():
     _, layer = given_layer(padding=1)
     packed = layer.pack(GOOD)

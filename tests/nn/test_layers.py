@@ -72,6 +72,13 @@ def test_output_norms_are_where_no_batch_norm_follows(shortcut: str, first: bool
     assert all((block.conv1.norm is not None) == first and block.conv2.norm is not None for block in blocks)  # type: ignore[union-attr]
 
 
+def test_output_norm_takes_the_place_of_a_bias_given_by_position_and_follows_dtype_and_device() -> None:
+    dense = XnorLinear(8, 5, True, output_norm=True, dtype=torch.float64)
+    assert dense.bias is None and dense(torch.randn(4, 8, dtype=torch.float64)).dtype == torch.float64
+    conv = XnorConv2d(3, 4, 3, 1, 0, 1, 1, True, output_norm=True, device="meta")
+    assert conv.bias is None and conv(torch.empty(2, 3, 5, 5, device="meta")).shape == (2, 4, 3, 3)
+
+
 def test_the_float_twin_has_no_output_norm() -> None:
     twins = [XnorConv2d(3, 2, 3, binary=False, output_norm=norm) for norm in (False, True)]
     assert twins[0].state_dict().keys() == twins[1].state_dict().keys()

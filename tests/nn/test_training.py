@@ -219,6 +219,18 @@ def test_smoothed_labels_are_what_is_learnt_and_plain_ones_what_is_reported(
     torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_the_memory_format_is_the_one_asked_for(channels_last: bool, shapes: Prepared, params: Params) -> None:
+    settings = change(params.shapes, training={"channels_last": channels_last})
+    loop = Loop(Run(make_network(shapes, settings, "float", shapes.train)), settings.training, settings.float, 100)
+    seen = []
+    for block in loop.run.model.blocks:
+        block.register_forward_hook(lambda *tensors: seen.append(tensors[-1].stride(1) == 1))
+    batch = augment(torch.from_numpy(shapes.train.images[:8]), settings.training.augment, torch.Generator())
+    loop.step(batch, torch.from_numpy(shapes.train.labels[:8]).long())
+    assert seen == 8 * [channels_last]
+
+
 def test_learning_rate_warms_up_and_comes_down() -> None:
     for schedule, end in (("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)):
         factors = [warmed_up(s, steps=100, warmup=10, schedule=schedule) for s in range(100)]

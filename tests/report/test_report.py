@@ -12,6 +12,11 @@ from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
 
 
+def prose(results: Results) -> str:
+    """The report without its line breaks."""
+    return " ".join(render(results).split())
+
+
 def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, tmp_path: Path) -> None:
     build(results, tmp_path / "out")
     text = (tmp_path / "out/REPORT.md").read_text()
@@ -40,58 +45,62 @@ def test_tables_hold_the_numbers(results: Results) -> None:
 
 
 def test_a_claim_goes_when_the_metrics_stop_supporting_it(results: Results, change: Callable[..., None]) -> None:
-    before = render(results)
+    before = prose(results)
     assert "binarization costs 0.30 points" in before and "Training is not faster" in before
     change("metrics/train/mnist-xnor.json", "mnist", "xnor", test_accuracy=99.6)
     change("metrics/pace/mnist.json", "mnist", "pace", "xnor", seconds_per_epoch=5.0)
-    after = render(results)
+    after = prose(results)
     assert "binarization costs nothing: 99.60 %, float 99.40 %" in after
     assert "points of test accuracy" not in after and "Training is not faster" not in after
 
 
 def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     path = results.root / "plots/sweeps/image_size.csv"
-    assert "As the law has it, the image size hardly matters" in render(results)
+    assert "As the law has it, the image size hardly matters" in prose(results)
     rows = pd.read_csv(path)
     rows.loc[0, "speedup_torch"] *= 3
     rows.to_csv(path, index=False)
-    assert "The law does not know the image size, but the measurement depends on it: 17.0x to 51.0x" in render(results)
+    assert "The law does not know the image size, but the measurement depends on it: 17.0x to 51.0x" in prose(results)
 
 
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
-    assert "are marked (*" not in render(results)
+    assert "are marked (*" not in prose(results)
     for axis in ("threads", "filter_size"):
         path = results.root / f"plots/sweeps/{axis}.csv"
         rows = pd.read_csv(path)
         rows.loc[0, "noisy"] = True
         rows.to_csv(path, index=False)
-    assert "2 of the 14 points of the sweeps are marked" in render(results)
+    assert "2 of the 14 points of the sweeps are marked" in prose(results)
+    assert "over the plain loop." not in prose(results)
+    path = results.root / "plots/sweeps/filter_size.csv"
+    pd.read_csv(path).assign(loop_noisy=True).to_csv(path, index=False)
+    assert "So are 2 of the 8 speed-ups over the plain loop." in prose(results)
 
 
 def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Results) -> None:
-    assert "Over the fastest float32 contestant" not in render(results)
+    assert "Over the fastest float32 contestant" not in prose(results)
     path = results.root / "plots/inference/mnist.csv"
     rows = pd.read_csv(path)
     rows.loc[2, ["contestant", "milliseconds_per_image", "times_packed"]] = ["ONNX Runtime float32", 0.2, 10.0]
     rows.to_csv(path, index=False)
-    assert "Over the fastest float32 contestant, ONNX Runtime float32, the gain is 10.0x" in render(results)
+    assert "Over the fastest float32 contestant, ONNX Runtime float32, the gain is 10.0x" in prose(results)
 
 
 def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:
-    assert 'validation accuracy is lower with "paper" (-0.50 points)' in render(results)
+    assert 'validation accuracy is lower with "paper" (-0.50 points)' in prose(results)
     change("metrics/study/mnist.json", "mnist", "study", "paper", difference=-0.1, low=-0.3, high=0.1)
-    assert 'fewest do with "paper" (7.5 %), most with "corrected" (12.5 %)' in render(results)
+    assert 'with "paper", the fewest, and 12.5 % with "corrected", the most' in prose(results)
     change("metrics/study/mnist.json", "mnist", "study", "paper", signs_changed=20.0)
-    after = render(results)
-    assert 'fewest do with "corrected" (12.5 %), most with "paper" (20.0 %)' in after
+    after = prose(results)
+    assert 'with "corrected", the fewest, and 20.0 % with "paper", the most' in after
     assert 'a difference from 0 is not shown for "paper" (-0.10)' in after and "lower with" not in after
     change("metrics/study/mnist.json", "mnist", "study", "paper", difference=0.0, low=0.0, high=0.0)
-    after = render(results)
+    after = prose(results)
     assert 'the same networks come out with "paper", which never took effect' in after and "not shown" not in after
 
 
 def test_noisy_times_are_marked_at_a_glance(results: Results, change: Callable[..., None]) -> None:
-    glance = "\n".join(render(results).split("## At a glance")[1].split("## Accuracy")[0].splitlines()[4:])
+    glance = "\n".join(render(results).split("## At a glance")[1].split("## Accuracy")[0].split("**")[2:])
     assert "faster |" in glance and "*" not in glance
     change("metrics/pace/mnist.json", "mnist", "pace", "float", noisy=True)
     path = results.root / "plots/inference/mnist.csv"
@@ -115,6 +124,7 @@ def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None
     recipe += ["gradient corrected; BatchNorm behind binary layers"]
     for words in ["mnist.safetensors`, 0.2 kB (float32: 4.0 kB)", *accuracies, *recipe]:
         assert words in text, words
+    assert "label smoothing 0.1" in text
     assert "JPEG" not in text
     change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg")
     assert "lossy JPEG" in render_card(results)

@@ -297,7 +297,9 @@ class PackedLinear:
         return self._conv.pack(self._rows(x), threads)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
-        """What a call makes of the rows that `pack` packed: float32 (N, O)."""
+        """What a call makes of the rows that `pack` packed: float32 (N, O). ValueError for larger images."""
+        if packed.size != (1, 1):
+            raise ValueError(f"packed must hold rows, images of one pixel, not of {packed.size[0]}x{packed.size[1]}")
         return self._conv.run_packed(packed, threads).reshape(-1, self.out_features)
 
     def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None) -> Callable[..., PackedImages]:

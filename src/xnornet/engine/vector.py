@@ -14,7 +14,7 @@ from numba import extending, njit
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-i1, i8, i32, i64 = (ir.IntType(bits) for bits in (1, 8, 32, 64))
+i32, i64 = ir.IntType(32), ir.IntType(64)
 f32 = ir.FloatType()
 
 

@@ -11,7 +11,7 @@ from xnornet.params import Augment
 
 
 def augment(images: Tensor, params: Augment, generator: torch.Generator) -> Tensor:
-    """Change a batch at random: uint8 (N, H, W, C) -> (N, C, H, W) in channels-last memory, uint8 or float 0 to 1.
+    """Change a batch at random: uint8 (N, H, W, C) -> (N, C, H, W), uint8 or float 0 to 1.
 
     `generator` is the CPU's, whatever device the images are on: the same seed then gives the same images everywhere.
     """

@@ -1,5 +1,6 @@
 """Layers that activate their input and weigh it: binary (sign of both) or, as float twins, ReLU and float weights."""
 
+from inspect import signature
 from typing import Any, get_args
 
 import torch
@@ -34,13 +35,18 @@ class _Xnor:
         **kwargs: Any,
     ) -> None:
         norm = binary and output_norm
-        super().__init__(*args, **(kwargs | ({"bias": False} if norm else {})))
+        if norm:  # no bias, given by place or by name
+            given = signature(super().__init__).bind(*args, **kwargs)
+            given.arguments["bias"] = False
+            args, kwargs = given.args, given.kwargs
+        super().__init__(*args, **kwargs)
         if gradient not in get_args(Gradient):
             raise ValueError(f"unknown gradient {gradient!r}: choose from {', '.join(get_args(Gradient))}")
         self.binary = binary
         self.gradient: Gradient = gradient
         self.input_scaling = input_scaling
-        self.norm = self.norm_type(len(self.weight)) if norm else None
+        weight = self.weight
+        self.norm = self.norm_type(len(weight), device=weight.device, dtype=weight.dtype) if norm else None
 
     def extra_repr(self) -> str:
         options = f", gradient={self.gradient}, input_scaling={self.input_scaling}" if self.binary else ""

@@ -172,8 +172,8 @@ class Loop:
         self.optimization = optimization
         self.device = next(run.model.parameters()).device
         self.steps = images // training.batch_size
-        if training.channels_last:
-            run.model.to(memory_format=torch.channels_last)
+        self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
+        run.model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(run.model, optimization)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer,
@@ -227,6 +227,7 @@ class Loop:
 
     def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Learn from one batch (N, C, H, W), augmented already: (logits, cross entropy without smoothing), detached."""
+        batch = batch.contiguous(memory_format=self.memory_format)
         with self.autocast():
             logits = self.forward(batch)
             loss = F.cross_entropy(logits, labels, label_smoothing=self.optimization.label_smoothing)
@@ -254,6 +255,7 @@ class Loop:
             )
 
     def validate(self, validation: Images) -> dict[str, float]:
+        """Loss and accuracy in the number format of training: bfloat16 rounds sums of signs, so some answers differ."""
         labels = torch.from_numpy(validation.labels).to(self.device).long()
         with self.autocast():
             logits = predict(self.run.model, torch.from_numpy(validation.images).to(self.device))

@@ -80,7 +80,7 @@ def confusion(results: Results, folder: Path, dataset: str) -> None:
             for row, column in np.ndindex(share.shape):
                 value = share[row, column]
                 if value >= 0.05:
-                    text = f"{value:.0f}" if 9.95 <= value < 99.5 else f"{value:.1f}"
+                    text = f"{value:.1f}" if value < 99.95 else "100"
                     colour = "white" if errors[row, column] > 0.6 * darkest else BLACK
                     weight = "bold" if row == column else "normal"
                     axes.text(column, row, text, ha="center", va="center", fontsize=9, color=colour, weight=weight)
@@ -149,11 +149,10 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
         for axes, layer in zip(both, (layers[0], layers[-1]), strict=True):
             part = rows[rows.layer == layer]
             axes.stairs(part["count"], [*part.left, part.right.iloc[-1]], fill=True, color=SKY)
-            for sign in (-1, 1):
-                label = rf"mean $\pm\alpha$ = {part.alpha.iloc[0]:.3f}" if sign == 1 else None
-                axes.axvline(sign * part.alpha.iloc[0], color=COLOURS["xnor"], linestyle="--", label=label)
-            axes.set(xlabel="latent weight", ylabel="weights", title=layer, ylim=(0, 1.2 * part["count"].max()))
-            axes.legend(loc="upper center", frameon=True, framealpha=1, edgecolor="white")
+            alpha = part.alpha.iloc[0]
+            for value in (-alpha, alpha):
+                axes.axvline(value, color=COLOURS["xnor"], linestyle="--")
+            axes.set(xlabel="latent weight", ylabel="weights", title=rf"{layer}, mean $\alpha$ = {alpha:.3f}")
         drawn.suptitle(f"Latent weights after training, and the two values that replace them: {TITLES[dataset]}")
 
 
@@ -187,7 +186,10 @@ def study(results: Results, folder: Path, dataset: str) -> None:
         )
         named.tick_params(length=0)
         right.plot(rows.signs_changed, rows.arm.map(y), "o", color=SKY)
-        right.set(xlabel="binary weights that change sign\nin the last epoch (%)", xlim=(0, None))
+        right.set(
+            xlabel="binary weights that change sign\nin the last epoch (%)",
+            xlim=(0, 1.05 * (rows.signs_changed.max() or 1)),
+        )
         drawn.suptitle(f"What trains an XNOR network better: {TITLES[dataset]}")
 
 
@@ -209,7 +211,8 @@ def answers(results: Results, folder: Path, dataset: str) -> None:
             top, left = row * pixels, column * pixels
             axes.imshow(sheet[top : top + pixels, left : left + pixels], cmap="gray")
             _caption(axes, answered.actual[index], answered.predicted[index], answered.xnor[index])
-        drawn.suptitle(f"Test images and answers, mistakes first: {TITLES[dataset]}")
+        order = ", mistakes first" if wrong.any() else ""
+        drawn.suptitle(f"Test images and answers{order}: {TITLES[dataset]}")
 
 
 def _caption(axes: Axes, actual: str, by_float: str, by_xnor: str) -> None:

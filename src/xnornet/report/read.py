@@ -109,8 +109,8 @@ class Results:
         return self.json(f"metrics/inference/{dataset}.json", dataset, "inference")
 
     def single(self, dataset: str) -> tuple[str, dict[str, float]]:
-        """The first batch size, and its times on one thread."""
-        batch = next(iter(self.inference(dataset)))
+        """The smallest batch size, and its times on one thread."""
+        batch = min(self.inference(dataset), key=lambda name: int(name.removeprefix("batch")))
         path = f"metrics/inference/{dataset}.json"
         return batch.removeprefix("batch"), self.json(path, dataset, "inference", batch, "threads1")
 
@@ -121,12 +121,15 @@ class Results:
 
     def one_image(self, dataset: str) -> pd.DataFrame:
         """Of those times, the smallest batch's on one thread."""
-        rows = self.inference_rows(dataset)
-        return rows[(rows.threads == 1) & (rows.batch == rows.batch.min())]
+        return self._smallest_batch(dataset, 1)
 
-    def fastest_float32(self, dataset: str) -> pd.Series:
-        """Of those, the fastest engine that runs the float twin in float32."""
-        rows = self.one_image(dataset)
+    def _smallest_batch(self, dataset: str, threads: int) -> pd.DataFrame:
+        rows = self.inference_rows(dataset)
+        return rows[(rows.threads == threads) & (rows.batch == rows.batch.min())]
+
+    def fastest_float32(self, dataset: str, threads: int = 1) -> pd.Series:
+        """Of the smallest batch's times, that of the fastest engine that runs the float twin in float32."""
+        rows = self._smallest_batch(dataset, threads)
         return rows[rows.contestant.str.contains("float32")].sort_values("milliseconds_per_image").iloc[0]
 
     def sweep(self, axis: str) -> pd.DataFrame:

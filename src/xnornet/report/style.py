@@ -17,7 +17,7 @@ from xnornet.report.read import Results
 # Okabe and Ito's palette; variants differ in line style or hatch too, for print in grey.
 COLOURS = {"float": "#0072B2", "xnor": "#D55E00"}
 LABELS = {"float": "float", "xnor": "XNOR"}
-GREY, GREEN, PURPLE, SKY, YELLOW, BLACK = "#7F7F7F", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"
+GREY, GREEN, PURPLE, SKY, BLACK = "#7F7F7F", "#009E73", "#CC79A7", "#56B4E9", "#000000"
 TITLES = {
     "mnist": "MNIST, LeNet-5",
     "cifar10": "CIFAR-10, ResNet-18",

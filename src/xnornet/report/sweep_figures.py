@@ -32,6 +32,8 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
         axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
         _mark_noisy(axes, rows)
+        loop = rows[rows.loop_noisy]
+        axes.plot(loop.value, loop.speedup_loop, "s", color="white", markersize=4)
         if logarithmic:
             axes.set_xscale("log", base=2)
         axes.set_xticks(rows.value, [str(v) for v in rows.value])
