@@ -119,17 +119,14 @@ class Results:
         rows = self.csv(f"plots/inference/{dataset}.csv", ["batch", "threads", "contestant", "noisy"])
         return rows[rows.milliseconds_per_image.notna()]
 
-    def one_image(self, dataset: str) -> pd.DataFrame:
-        """Of those times, the smallest batch's on one thread."""
-        return self._smallest_batch(dataset, 1)
-
-    def _smallest_batch(self, dataset: str, threads: int) -> pd.DataFrame:
+    def one_image(self, dataset: str, threads: int = 1) -> pd.DataFrame:
+        """Of those times, the smallest batch's on so many threads."""
         rows = self.inference_rows(dataset)
         return rows[(rows.threads == threads) & (rows.batch == rows.batch.min())]
 
     def fastest_float32(self, dataset: str, threads: int = 1) -> pd.Series:
-        """Of the smallest batch's times, that of the fastest engine that runs the float twin in float32."""
-        rows = self._smallest_batch(dataset, threads)
+        """Of those, the fastest engine that runs the float twin in float32."""
+        rows = self.one_image(dataset, threads)
         return rows[rows.contestant.str.contains("float32")].sort_values("milliseconds_per_image").iloc[0]
 
     def sweep(self, axis: str) -> pd.DataFrame:

@@ -31,9 +31,8 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine: R n/(n + R)")
         axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
         axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
-        _mark_noisy(axes, rows)
-        loop = rows[rows.loop_noisy]
-        axes.plot(loop.value, loop.speedup_loop, "s", color="white", markersize=4)
+        _mark_noisy(axes, rows[rows.noisy], "speedup_torch", "o")
+        _mark_noisy(axes, rows[rows.loop_noisy], "speedup_loop", "s")
         if logarithmic:
             axes.set_xscale("log", base=2)
         axes.set_xticks(rows.value, [str(v) for v in rows.value])
@@ -45,10 +44,11 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         measured_on(drawn, results)
 
 
-def _mark_noisy(axes: Axes, rows: pd.DataFrame) -> None:
-    noisy = rows[rows.noisy]
+def _mark_noisy(axes: Axes, noisy: pd.DataFrame, column: str, marker: str) -> None:
+    label = "white centre: noisy point"
     if not noisy.empty:
-        axes.plot(noisy.value, noisy.speedup_torch, "o", color="white", markersize=4, label="white centre: noisy point")
+        named = label in axes.get_legend_handles_labels()[1]
+        axes.plot(noisy.value, noisy[column], marker, color="white", markersize=4, label=None if named else label)
 
 
 def flat(results: Results, folder: Path) -> None:
@@ -59,7 +59,7 @@ def flat(results: Results, folder: Path) -> None:
             axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
             axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper's law")
             axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine's law")
-            _mark_noisy(axes, rows)
+            _mark_noisy(axes, rows[rows.noisy], "speedup_torch", "o")
             if logarithmic:
                 axes.set_xscale("log", base=2)
             axes.set_xticks(rows.value, [str(v) for v in rows.value])
