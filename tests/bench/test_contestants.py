@@ -9,11 +9,12 @@ import pytest
 
 from xnornet.bench import peers as peers_module
 from xnornet.bench.baselines import BASELINES
-from xnornet.bench.machine import fingerprint
 from xnornet.bench.ours import ours
 from xnornet.bench.peers import CHAIN_LENGTH, OPENVINO, OPENVINO_CHAIN_RAW, chain_timing, openvino_binary, peers
 from xnornet.bench.timing import Timing
 from xnornet.bench.workload import Layer, Problem, SkippedError, check
+
+from .cpu import VNNI
 
 LAYERS = [
     Layer(16, 16, size=6, batch=2),
@@ -23,7 +24,6 @@ LAYERS = [
     Layer.dense(40, 30, batch=5),
 ]
 CONTESTANTS = {**ours(), **BASELINES, **peers()}
-VNNI = {"avx512_vnni", "avx_vnni", "asimd"}.intersection(fingerprint()["cpu"]["vector_flags"])
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)

@@ -28,15 +28,3 @@ def test_dot_is_n_minus_2_popcount_of_xor_with_tails_that_cancel(channels):
 def test_unpack_inverts_pack():
     truths = np.random.default_rng(0).random((3, 5, 77)) < 0.5
     assert np.array_equal(bits.unpack_bits(bits.pack_bits(truths), 77), truths)
-
-
-@pytest.mark.parametrize("channels", [1, 8, 13, 16])
-def test_panels_hold_word_k_of_8_channels_side_by_side(channels):
-    rows = np.random.default_rng(0).integers(0, 2**63, (channels, 6), np.uint64)
-    panels = bits.panels(rows)
-    assert panels.ctypes.data % 64 == 0
-    assert panels.shape == (-(-channels // 8), 6, 8)
-    for channel in range(channels):
-        assert np.array_equal(panels[channel // 8, :, channel % 8], rows[channel])
-    if channels % 8:
-        assert not panels[-1, :, channels % 8 :].any()

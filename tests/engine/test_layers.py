@@ -86,7 +86,9 @@ def test_dense_counts_are_those_of_integer_arithmetic(features, channels, rows, 
     assert np.array_equal(layer.run_packed(layer.pack(x), threads), wanted)
 
 
-@pytest.mark.parametrize(("depth", "kernel", "padding"), [(1, 20, 0), (1, 20, 20), (3, 20, 7), (70, 20, 3), (33, 7, 7)])
+@pytest.mark.parametrize(
+    ("depth", "kernel", "padding"), [(1, 20, 0), (1, 20, 20), (3, 20, 7), (70, 20, 3), (33, 7, 7), (257, 20, 1)]
+)
 def test_large_kernels(depth, kernel, padding):
     weight, layer = given_layer(9, depth, kernel, padding=padding, scale=np.ones(9))
     x = images(2, 22, 21, depth)

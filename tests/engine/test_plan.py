@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xnornet.engine import plan
-from xnornet.engine.plan import BLOCK, Group, border_groups, make_plan, whole_groups
+from xnornet.engine.plan import BLOCK, Group, border_groups, join_taps, make_plan, whole_groups
 from xnornet.engine.weights import BinaryWeights, Window
 
 TILE = 8
@@ -51,7 +51,7 @@ def test_what_a_border_saves(side: int, counted: float) -> None:
 
 
 def test_rows_alone_where_columns_share_words() -> None:
-    weights = BinaryWeights.of(np.ones((24, 3, 3, 20), np.float32))
+    weights = BinaryWeights.of(np.ones((96, 3, 3, 20), np.float32))
     assert weights.folded
     axes = weights.counted_axes(*Window(3, 3, padding=1).axes(14, 14))
     assert [(group.rows, group.columns, len(group.pixels)) for group in border_groups(*axes, 1, TILE)] == [
@@ -111,3 +111,32 @@ def test_some_images_of_a_pass_are_the_first_of_its_order() -> None:
     axes = Window(3, 3, padding=1).axes(4, 4)
     made = make_plan(whole_groups(*axes), 1, 3, 4, TILE)
     assert list(made.order) == list(range(64))
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 8), st.booleans()), max_size=12), min_size=1, max_size=4))
+def test_joined_taps_are_the_same_bytes_in_the_same_order(lists) -> None:
+    """Each list is of taps: their bytes, and whether more than their bytes lies between them and the last one."""
+    taps = [tap for one in lists for tap in one]
+    sizes = np.array([size for size, _ in taps], np.int64)
+    gaps = np.array([16 * gap for _, gap in taps], np.int64)
+    offsets = np.cumsum(sizes + gaps) - sizes
+    places = np.cumsum(sizes) - sizes
+    counts = np.array([len(one) for one in lists])
+    runs = np.stack([counts, counts, np.cumsum(counts) - counts, counts], axis=1)
+
+    def listed(offsets, places, sizes, runs):
+        """The (offset, place) of each byte, list by list."""
+        return [
+            [
+                (offset + byte, place + byte)
+                for offset, place, size in zip(*(table[at : at + n] for table in (offsets, places, sizes)), strict=True)
+                for byte in range(size)
+            ]
+            for _, _, at, n in runs
+        ]
+
+    joined = join_taps(offsets, places, sizes, runs, 20)
+    assert listed(*joined) == listed(offsets, places, sizes, runs)
+    assert joined[2].max(initial=1) <= 20 and joined[2].min(initial=1) >= 1
+    if not gaps.any() and len(lists) == 1 and sizes.sum():
+        assert len(joined[2]) == -(-sizes.sum() // 20)

@@ -13,29 +13,29 @@ from numba import njit, types
 
 from xnornet.engine import counter
 from xnornet.engine.bits import aligned
-from xnornet.engine.counter import CARRY_SAVE
-from xnornet.engine.vector import WIDE, Emitter, f32, i64, intrinsic, vector
+from xnornet.engine.counter import CARRY_SAVE, LOOKUP
+from xnornet.engine.vector import WIDE, Emitter, f32, i8, i64, intrinsic, vector
 
 # Accumulators (of two registers with carry-save counting) and constants of a loop, and the vectors that it loads, must
-# fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of each vector. Then an FMA
-# takes its constant from memory, at no cost, and needs the chains more: 5 cycles of latency on two pipes.
-COUNTERS = (8 if CARRY_SAVE else 12) if WIDE else 3
-PRODUCTS = 12 if WIDE else 5
+# fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of a vector of 512 bits. An
+# FMA needs 10 chains there, which 5 cycles of latency on two pipes take; no register is left for as many constants.
+COUNTERS = 6 if LOOKUP else (8 if CARRY_SAVE else 12) if WIDE else 3
+PRODUCTS, FACTORS, FLOATS = (12, 12, 16) if WIDE else (10, 2, 8)  # chains, constants, and lanes of each
 WORDS = 2 if CARRY_SAVE else 1  # that one step counts in each accumulator
 LOADED = 64  # vectors that are loaded in turn, 4 KiB: always in L1
 STEPS = 200_000  # of a loop; 0.6 to 3 ms
 REPEATS = 30
 
-POPCOUNT_MACS = 512 * WORDS  # one-bit products: of a xor, popcount and add of 512 bits, or of two words carry-saved
-FMA_MACS = 16  # products of an FMA of 512 bits
+POPCOUNT_MACS = 4 * 32 if LOOKUP else 512 * WORDS
+"""One-bit products of one step: half a byte of 32 channels, looked up; a word of 8, or two words carry-saved."""
 
 
 def peaks() -> tuple[float, float]:
     """Peak rates of one thread, in 10^9 multiply-accumulates a second: one-bit and float32 ones.
 
-    One-bit: popcounts of x xor w, summed as the engine sums them, nothing else; float32: acc = fma(x, w, acc). In
-    turns, since the clock rate may change; of each the fastest, since whatever else the machine does takes time away.
-    On normal data, as layers have them: switching bits takes power, and zeros run a few percent faster.
+    One-bit: popcounts of x xor w, made and summed as the engine does it, nothing else; float32: acc = fma(x, w, acc).
+    In turns, since the clock rate may change; of each the fastest, since whatever else the machine does takes time
+    away. On normal data, as layers have them: switching bits takes power, and zeros run a few percent faster.
     """
     memory, result = aligned((LOADED + 1, 16), np.float32), aligned((2 * max(COUNTERS, PRODUCTS), 64), np.uint8)
     memory[:] = np.random.default_rng(0).standard_normal(memory.shape)
@@ -49,23 +49,28 @@ def peaks() -> tuple[float, float]:
         loops[column](*addresses, STEPS)
         seconds[turn, column] = time.perf_counter() - start
     popcount, fma = (STEPS / 1e9 / seconds.min(axis=0)).tolist()
-    return popcount * COUNTERS * POPCOUNT_MACS, fma * PRODUCTS * FMA_MACS
+    return popcount * COUNTERS * POPCOUNT_MACS, fma * PRODUCTS * FLOATS
 
 
 def _loop(
     kind: ir.VectorType,
     accumulators: int,
     registers: int,
+    constant_count: int,
     update: Callable[[Emitter, list[ir.Value], list[ir.Value], list[ir.Value], int], list[ir.Value]],
 ) -> Callable[..., None]:
-    """A loop over `update(emitter, state, loaded, constants, index of the accumulator) -> state`."""
+    """A loop over `update(emitter, state, loaded, constants, index of the accumulator) -> state`.
+
+    The accumulators begin with different values: LLVM keeps but one of two that would always be equal.
+    """
 
     @intrinsic
     def body(context, memory, result, steps):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
             memory, result, steps = args
             e = Emitter(builder)
-            constants = [e.load(e.advance(memory, index, 64), kind, 64) for index in range(accumulators)]
+            constants = [e.load(e.advance(memory, index, 64), kind, 64) for index in range(constant_count)]
+            start = [e.load(e.advance(memory, index, 64), kind, 64) for index in range(accumulators * registers)]
 
             def step(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
                 place = builder.and_(index, e.constant(LOADED - 1))
@@ -78,7 +83,7 @@ def _loop(
                     new += update(e, old, loaded, constants, accumulator)
                 return new
 
-            for index, total in enumerate(e.loop(steps, [e.zeros(kind)] * (accumulators * registers), step)):
+            for index, total in enumerate(e.loop(steps, start, step, unroll=not LOOKUP)):
                 e.store(total, e.advance(result, index, 64), 64)
             return context.get_dummy_value()
 
@@ -99,10 +104,20 @@ def _count(
     return counter.pack([counter.add(e, count, list(zip(loaded, weights, strict=True))[:WORDS])])
 
 
-_popcount_loop = _loop(vector(i64, 8), COUNTERS, 2 if CARRY_SAVE else 1, _count)
+def _look_up(
+    e: Emitter, state: list[ir.Value], loaded: list[ir.Value], constants: list[ir.Value], index: int
+) -> list[ir.Value]:
+    return [e.ir.add(state[0], e.look_up(loaded[0], constants[index]))]
+
+
+if LOOKUP:
+    _popcount_loop = _loop(vector(i8, 32), COUNTERS, 1, COUNTERS, _look_up)
+else:
+    _popcount_loop = _loop(vector(i64, 8), COUNTERS, 2 if CARRY_SAVE else 1, COUNTERS, _count)
 _fma_loop = _loop(
-    vector(f32, 16),
+    vector(f32, FLOATS),
     PRODUCTS,
     1,
-    lambda e, state, loaded, constants, index: [e.fma(loaded[0], constants[index], state[0])],
+    FACTORS,
+    lambda e, state, loaded, constants, index: [e.fma(loaded[0], constants[index % FACTORS], state[0])],
 )

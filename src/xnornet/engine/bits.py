@@ -11,8 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 WORD = 64
-LANES = 8
-"""Output channels a panel: the words of 8 output channels fill one 512-bit vector."""
 
 BIT_ORDER = "1 is +1, channel 0 in the least significant bit, little-endian words of 64 channels"
 
@@ -26,11 +24,6 @@ if sys.byteorder != "little":  # the kernels store single bytes of a word
 def word_count(channels: int) -> int:
     """Words that hold `channels` bits."""
     return -(-channels // WORD)
-
-
-def panel_count(channels: int) -> int:
-    """Panels that hold `channels` output channels."""
-    return -(-channels // LANES)
 
 
 def aligned(shape: tuple[int, ...], dtype: type | np.dtype) -> np.ndarray:
@@ -59,14 +52,3 @@ def unpack_bits(words: Words, channels: int) -> Bytes:
     """The inverse of `pack_bits`: (..., word_count(channels)) -> (..., channels), 0 and 1."""
     raw = np.ascontiguousarray(words).view(np.uint8)
     return np.unpackbits(raw, axis=-1, count=channels, bitorder="little")
-
-
-def panels(rows: Words) -> Words:
-    """Rows of words, one an output channel, in the kernel's order: (O, K) -> (panels, K, 8), missing channels zero."""
-    channels, words = rows.shape
-    out = aligned((panel_count(channels), words, LANES), np.uint64)
-    full = channels // LANES
-    out[:full] = rows[: full * LANES].reshape(full, LANES, words).transpose(0, 2, 1)
-    if channels % LANES:
-        out[full, :, : channels % LANES] = rows[full * LANES :].T
-    return out

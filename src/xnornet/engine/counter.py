@@ -1,6 +1,6 @@
 """Counting ones: how popcount(x xor w) is summed over the words of a product, as vector code.
 
-Two ways, the same sums. Plainly, a word costs three instructions: xor, popcount, add. Carry-save counting (Harley and
+Three ways, the same sums. Plainly, a word costs three instructions: xor, popcount, add. Carry-save counting (Harley and
 Seal's) pairs the words: a full adder takes two of them and the ones left over from before, keeps their parity as the
 new ones, and only its carry, which counts double, is popcounted. With AVX-512's ternary logic that is five instructions
 for two words:
@@ -9,21 +9,48 @@ for two words:
 
 The carry is the majority of ones, x1 ^ w1 and x2 ^ w2: where p is 0 the first two of them are equal, and it is they;
 where p is 1 they differ, and it is the third, p ^ s = ~s.
+
+AVX2 has no popcount of vectors, and makes one of nine instructions. There the sums are looked up: half a byte of the
+input chooses a table of 16 bytes, popcount(half ^ w) for each w, and a shuffle takes from it what half a byte of the
+weights of each of 32 output channels asks for. Shuffle and add, two instructions, do 128 products; the nine do 256.
+(After T-MAC, Wei et al. 2024, which looks weights of a few bits up in tables of the activations.)
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 
-from xnornet.engine.vector import CPU, WIDE, Emitter, i32
+from xnornet.engine.bits import Bytes, aligned
+from xnornet.engine.vector import CPU, FEATURES, WIDE, Emitter, i32
 
-CARRY_SAVE = WIDE and not CPU.startswith("znver")
+LOOKUP = "avx2" in FEATURES and "avx512vpopcntdq" not in FEATURES
+"""Whether the target counts by looking up: it has shuffles of 256 bits, but no popcount of vectors."""
+
+CARRY_SAVE = WIDE and not LOOKUP and not CPU.startswith("znver")
 """Whether the target gains from it: a sixth of the time on Intel's cores, whose popcount and ternary logic share two
 pipes; on AMD's Zen 4 it loses as much, since ternary logic has two pipes there and xor, popcount and add have four."""
 
 XOR3 = 0x96  # truth tables of VPTERNLOG, bit 4a + 2b + c for the inputs a, b, c
 CARRY = 0x3A  # ~b where a, else c
+
+BYTES_AT_MOST = 31
+"""Bytes of the input whose sums, of at most 8 each, a byte holds for sure."""
+
+HALFWORDS_AT_MOST = 8191
+"""And those whose sums 16 bits hold."""
+
+
+def _lookup_table() -> Bytes:
+    """(256, 2, 16): for each byte of the input and each half of it, the popcounts of its xors with 0, 1... 15."""
+    byte, half = np.arange(256)[:, None], np.arange(16)
+    table = aligned((256, 2, 16), np.uint8)
+    table[:, 0], table[:, 1] = np.bitwise_count(byte % 16 ^ half), np.bitwise_count(byte // 16 ^ half)
+    return table
+
+
+LOOKUP_TABLE = _lookup_table()
 
 Pair = tuple[ir.Value, ir.Value]
 """An input and a weight vector."""

@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 from numba import carray, njit, types
 
-from xnornet.engine.counter import CARRY_SAVE
+from xnornet.engine.counter import CARRY_SAVE, LOOKUP
+from xnornet.engine.lookup import lookup_tile
 from xnornet.engine.signs import pack16, pack64
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE, intrinsic
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, a vector
+# fills one register of AVX2: 6 x 2 sums of bytes, 2 vectors, a table and what is found in it.
 # The float convolution's 8 x 2 accumulators hide the latency of their additions.
-BINARY_ROWS, FLOAT_ROWS, PANELS = (7 if CARRY_SAVE else 8, 8, 2) if WIDE else (4, 4, 1)
+BINARY_ROWS, BINARY_PANELS = (6, 2) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
+FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 
 def _pointer(element: types.Type) -> Any:
@@ -59,12 +62,13 @@ def words(address, size):  # type: ignore[no-untyped-def]
 
 
 def _convolution(
-    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, half: int
+    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, any_channels: bool
 ) -> Callable[..., None]:
     """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes.
 
-    half: rows of a lesser tile for what is left of a run where the channels fill their panels; 0 for none. A tile takes
-    up to a second to compile, so that there is none where it does not pay.
+    half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. A tile takes up to a
+    second to compile, so that there is none where it does not pay.
+    any_channels: tiles need no mask for channels that do not fill their panels.
     """
 
     def passing(panels: int, masked: bool) -> Callable[..., None]:
@@ -96,7 +100,9 @@ def _convolution(
         return pass_
 
     # Past the last whole group of panels: as many again, of which the last is not full, or one.
-    full, last, rest = passing(PANELS, False), passing(PANELS, True), passing(1, True)
+    with_last = panels > 1 and not any_channels
+    full, rest = passing(panels, False), passing(1, not any_channels)
+    last = passing(panels, True) if with_last else rest
 
     @njit
     def convolve(op, address, source, target, bits, images, part, parts):  # type: ignore[no-untyped-def]
@@ -104,22 +110,28 @@ def _convolution(
         pixels = op.count * images
         blocks = integers(op.blocks, op.block_count + 1)
         runs = integers(op.runs, 4 * blocks[op.block_count])
-        whole = op.channels // (lanes * PANELS) * PANELS
-        left = -(-op.channels // lanes) - whole
+        count = -(-op.channels // lanes)
+        whole = (count if any_channels else op.channels // lanes) // panels * panels
+        left = count - whole
         for block in range(op.block_count):
             run, stop = blocks[block], blocks[block + 1]
-            for panel in range(0, whole, PANELS):
+            for panel in range(0, whole, panels):
                 full(address, source, target, bits, runs, run, stop, pixels, part, parts, panel)
-            if left == PANELS:
-                last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+            if with_last:  # known when it compiles, here too
+                if left == panels:
+                    last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+                elif left:
+                    rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
             elif left:
                 rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
 
     return convolve
 
 
-binary_convolution = _convolution(binary_tile, BINARY_LANES, BINARY_ROWS, half=BINARY_ROWS // 2)
-float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, half=0)
+binary_convolution = _convolution(
+    lookup_tile if LOOKUP else binary_tile, BINARY_LANES, BINARY_ROWS, BINARY_PANELS, BINARY_ROWS // 2, LOOKUP
+)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, 0, False)
 
 
 @njit

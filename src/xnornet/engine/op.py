@@ -44,22 +44,27 @@ FIELDS = (
     "bits",
     "residual",
     "scale_map",
-    "weights",  # panels of output channels, (panels, taps, lanes)
+    "weights",  # panels of output channels, (panels, vectors, 64 bytes), see `panels`
     "offsets",  # int64 (entries, 2), bytes of each tap from a window's first word or float, and from a panel's first
     # weight; NORMALIZE: see `builder`
+    "sizes",  # int64 (entries,), vectors of weights of each tap
+    "lookup",  # uint8 (256, 2, 16), see `counter`
     "runs",  # int64 (runs, 4), see `plan.Plan`, as for `blocks` and the order of the pixels in all tables of them
     "blocks",  # int64 (blocks + 1,)
     "order",  # int32 (pixels of a pass,), number of the pixel's result
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
     "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
-    "table",  # (border patterns, channels): float32 starts of the counts or, with COUNTS, int64 limits of popcounts
+    "table",  # (border patterns, channels): float32 starts of the counts or, with COUNTS, limits of popcounts
     "scale",  # float32 (channels,)
     "bias",  # float32 (channels,)
     "threshold",  # float32 (channels,)
     "flip",  # uint8 (channels / 8,), bits to invert after the comparison
     # Sizes.
-    "taps",  # words or floats of the kernel: weights of a panel
+    "vectors",  # of weights, in a panel
+    "chunk",  # of sums that are looked up, see `lookup`: taps that bytes can hold,
+    "chunks",  # such chunks that 16 bits can hold,
+    "large",  # and 1 if a run has more
     "block_count",
     "channels",  # of the output
     "count",  # output pixels of one image

@@ -7,10 +7,13 @@ from math import prod
 import numpy as np
 
 from xnornet.engine import bits
+from xnornet.engine.counter import BYTES_AT_MOST, HALFWORDS_AT_MOST, LOOKUP, LOOKUP_TABLE
 from xnornet.engine.interpreter import address, pool, run
 from xnornet.engine.kernels import BINARY_ROWS, FLOAT_ROWS
 from xnornet.engine.op import OP, Kind, Mode
-from xnornet.engine.plan import Plan, border_groups, make_plan, whole_groups
+from xnornet.engine.panels import VECTOR
+from xnornet.engine.plan import Plan, border_groups, join_taps, make_plan, whole_groups
+from xnornet.engine.tiles import LIMIT
 from xnornet.engine.weights import (
     BinaryWeights,
     FloatWeights,
@@ -246,7 +249,7 @@ def add_binary_conv(
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
     axes = window.axes(shape.height, shape.width)
     rows, columns = weights.counted_axes(*axes)
-    words = weights.taps // (rows.kernel * columns.kernel)
+    words = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
     # Of several images a pass may have fewer, which must be the first in its order.
     groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, words, BINARY_ROWS)
     pattern, starts = weights.border(*axes, groups)
@@ -254,7 +257,7 @@ def add_binary_conv(
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
-        table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, np.int64)
+        table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, LIMIT)
     else:
         table = per_channel(starts, out.depth, 0, np.float32)
     program.add(
@@ -262,11 +265,11 @@ def add_binary_conv(
         source=source,
         source_bytes=image,
         weights=weights.panels,
-        taps=weights.taps,
+        lookup=LOOKUP_TABLE,
         pixels=pixels[plan.order],
         border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
         table=table,
-        **_planned(plan, weights.tap_offsets(row, pixel)),
+        **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, joined=LOOKUP),
         **epilogue.fields(out, program.batch, plan),
     )
 
@@ -292,21 +295,37 @@ def add_float_conv(
         source=source,
         source_bytes=image,
         weights=weights.panels,
-        taps=weights.taps,
         pixels=window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start),
-        **_planned(plan, weights.tap_offsets(row, pixel)),
+        **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes),
         **epilogue.fields(out, program.batch, plan),
     )
 
 
-def _planned(plan: Plan, offsets: np.ndarray) -> dict[str, Value]:
-    """The fields of a plan; offsets: bytes from a window's first word or float to that of each tap of the kernel."""
+def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, joined: bool = False) -> dict[str, Value]:
+    """The fields of a plan.
+
+    offsets: bytes from a window's first word or float to that of each tap of the kernel; sizes: vectors of weights of
+    each; joined: the vectors of a tap are for its bytes, so that taps that follow each other may be one.
+    """
+    vectors = int(sizes.sum())
+    places = np.cumsum(sizes) - sizes
+    offsets, places, sizes, runs = offsets[plan.taps], places[plan.taps], sizes[plan.taps], plan.runs
+    sums: dict[str, Value] = {}
+    if joined:
+        offsets, places, sizes, runs = join_taps(offsets, places, sizes, runs, BYTES_AT_MOST)
+        longest = int(sizes.max(initial=1))
+        chunk = BYTES_AT_MOST // longest
+        chunks = HALFWORDS_AT_MOST // (chunk * longest)
+        sums = {"chunk": chunk, "chunks": chunks, "large": int(runs[:, 3].max() > chunk * chunks)}
     return {
-        "offsets": np.stack([offsets[plan.taps], 64 * plan.taps], axis=1).astype(np.int64),
-        "runs": plan.runs,
+        "offsets": np.stack([offsets, VECTOR * places], axis=1).astype(np.int64),
+        "sizes": sizes,
+        "vectors": vectors,
+        "runs": runs,
         "blocks": plan.blocks,
         "block_count": len(plan.blocks) - 1,
         "order": int32(plan.order),
+        **sums,
     }
 
 

@@ -1,24 +1,29 @@
 """Register tiles: the inner loops of the binary and the float convolution, with their epilogues, as LLVM vector code.
 
-A tile is `rows` output pixels x `panels` panels of output channels (8 of them in the binary, 16 in the float
-convolution), one vector accumulator for each pair. Per tap it loads one weight vector a panel, broadcasts one input a
-pixel and updates all accumulators; taps are addressed through tables, so there is no im2col, and those that lie on
-padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the accumulators are
-still in registers.
+A tile is `rows` output pixels x `panels` panels of output channels (8 or, looked up, 32 of them in the binary, 16 in
+the float convolution), one vector accumulator for each pair. Per vector of weights, one a panel, it takes one input a
+pixel, for all lanes, and updates all accumulators; taps are addressed through tables, so there is no im2col, and those
+that lie on padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the
+accumulators are still in registers or, looked up, in L1.
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 
 from xnornet.engine import counter
-from xnornet.engine.counter import CARRY_SAVE
+from xnornet.engine.counter import CARRY_SAVE, LOOKUP
 from xnornet.engine.op import OFFSET, Mode
+from xnornet.engine.panels import LANES as BINARY_LANES
 from xnornet.engine.vector import Emitter, f32, i32, i64, intrinsic, vector
 
-BINARY_LANES = 8  # 8 uint64 words fill 512 bits
-FLOAT_LANES = 16  # 16 float32 do
+FLOAT_LANES = 16  # 16 float32 fill 512 bits
+
+LIMIT = np.int32 if LOOKUP else np.int64
+"""Type of the popcounts, and of the limits that they are compared with."""
 
 FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.RELU, Mode.STORE | Mode.BITS, Mode.BITS)
 BINARY_MODES = (
@@ -34,19 +39,25 @@ BINARY_MODES = (
 )
 
 
-class _Tile:
+Index: TypeAlias = "int | ir.Value"
+"""A row of a tile, or a group of channels: a number known when it compiles, or one that is not."""
+
+
+class Tile:
     """Emits one tile. Lanes past the last channel, `masked`, are neither loaded nor stored."""
 
-    lanes: int
+    lanes: int  # of a panel
+    part: int  # channels of one of the vectors that `accumulate` returns
     modes: tuple[int, ...]
 
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value], rows: int, panels: int, masked: bool) -> None:
         self.e = Emitter(builder)
         self.op, self.source, self.target, self.bits, self.pixel, self.panel, first_tap, self.taps = args
         self.offsets = self.e.advance(self.field("offsets"), first_tap, 16)
+        self.sizes = self.e.advance(self.field("sizes"), first_tap, 8)
         self.rows, self.panels = rows, panels
         self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
-        self.width = max(self.lanes, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
+        self.width = max(self.part, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
         self.masked = masked
 
     def field(self, name: str) -> ir.Value:
@@ -65,31 +76,34 @@ class _Tile:
             builder.branch(after)
         builder.position_at_end(after)
 
-    def per_pixel(self, table: str, row: int) -> ir.Value:
+    def per_pixel(self, table: str, row: Index) -> ir.Value:
         """Entry of an int32 table of the pixels."""
-        entry = self.e.advance(self.field(table), self.e.ir.add(self.pixel, self.e.constant(row)), 4)
+        entry = self.e.advance(self.field(table), self.e.advance(self.pixel, row, 1), 4)
         return self.e.ir.sext(self.e.load(entry, i32, 4), i64)
 
-    def per_channel(self, table: str, group: int, element: ir.Type = f32) -> ir.Value:
-        """The vector of a group of panels in a table of one entry a channel, padded to whole panels."""
+    def per_channel(self, table: str, group: Index, element: ir.Type = f32) -> ir.Value:
+        """The vector of a group of channels in a table of one entry a channel, padded to whole panels."""
         return self.table_row(self.field(table), group, element)
 
-    def table_row(self, address: ir.Value, group: int, element: ir.Type) -> ir.Value:
+    def table_row(self, address: ir.Value, group: Index, element: ir.Type) -> ir.Value:
         size = 8 if element is i64 else 4
-        start = self.e.advance(self.e.advance(address, self.first, size), group * self.width, size)
-        return self.e.load(start, vector(element, self.width), 4)
+        return self.e.load(self.e.advance(address, self.channel(group), size), vector(element, self.width), 4)
+
+    def channel(self, group: Index) -> ir.Value:
+        """The first of a group of channels, as many as the epilogue takes at a time."""
+        return self.e.advance(self.first, group, self.width)
 
     def weights(self, panel: int) -> ir.Value:
-        """Address of the weights of a panel, 64 bytes a tap."""
-        index = self.e.ir.mul(self.e.ir.add(self.panel, self.e.constant(panel)), self.field("taps"))
+        """Address of the weights of a panel."""
+        index = self.e.ir.mul(self.e.ir.add(self.panel, self.e.constant(panel)), self.field("vectors"))
         return self.e.advance(self.field("weights"), index, 64)
 
-    def result(self, row: int) -> ir.Value:
+    def result(self, row: Index) -> ir.Value:
         """Number of the pixel's result."""
         return self.per_pixel("order", row)
 
     def accumulate(self) -> list[list[ir.Value]]:
-        """The accumulators after all taps, [row][panel]."""
+        """The sums over all taps, [row][part of the channels]."""
         raise NotImplementedError
 
     def reader(self, kind: ir.VectorType) -> Callable[[ir.Value], list[list[tuple[ir.Value, ir.Value]]]]:
@@ -108,17 +122,17 @@ class _Tile:
         return read
 
     def epilogue(self, mode: int, accumulators: list[list[ir.Value]]) -> None:
-        """Finish the accumulators of each row, as many panels at a time as make one vector of results."""
-        at_once = self.width // self.lanes
-        for group in range(self.panels // at_once):
+        """Finish the sums of each row, as many at a time as make one vector of results."""
+        at_once = self.width // self.part
+        for group in range(len(accumulators[0]) // at_once):
             finish = self.finisher(mode, group)
             for row in range(self.rows):
                 finish(row, accumulators[row][group * at_once : (group + 1) * at_once])
 
-    def finisher(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], None]:
-        """The epilogue of one group of panels, its constants loaded: a function of row and accumulators."""
+    def finisher(self, mode: int, group: Index) -> Callable[[Index, list[ir.Value]], None]:
+        """The epilogue of one group of channels, its constants loaded: a function of row and accumulators."""
         e, builder = self.e, self.e.ir
-        channel = builder.add(self.first, e.constant(group * self.width))
+        channel = self.channel(group)
         mask = e.lane_mask(self.width, builder.sub(self.field("channels"), channel)) if self.masked else None
         to_float = self.to_float(mode, group) if mode != Mode.COUNTS else None
         if mode & Mode.BITS:
@@ -127,7 +141,7 @@ class _Tile:
             byte = builder.lshr(channel, e.constant(3))
             flip = e.load(builder.add(self.field("flip"), byte), ir.IntType(self.width), 1)
 
-        def finish(row: int, accumulators: list[ir.Value]) -> None:
+        def finish(row: Index, accumulators: list[ir.Value]) -> None:
             if to_float is None:
                 truths = self.compare_counts(row, group, accumulators)
             else:
@@ -159,17 +173,18 @@ class _Tile:
         else:
             self.e.store(value, address, 4)
 
-    def compare_counts(self, row: int, group: int, accumulators: list[ir.Value]) -> ir.Value:
+    def compare_counts(self, row: Index, group: Index, accumulators: list[ir.Value]) -> ir.Value:
         raise NotImplementedError
 
-    def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
+    def to_float(self, mode: int, group: Index) -> Callable[[Index, list[ir.Value]], ir.Value]:
         raise NotImplementedError
 
 
-class _BinaryTile(_Tile):
+class BinaryTile(Tile):
     """sign(x) . sign(w) = n - 2 popcount(x xor w), 512 products at a time; `counter` has the instructions."""
 
     lanes = BINARY_LANES
+    part = BINARY_LANES
     modes = BINARY_MODES
 
     def accumulate(self) -> list[list[ir.Value]]:
@@ -202,25 +217,29 @@ class _BinaryTile(_Tile):
         totals = [counter.finish(e, count) for count in counter.unpack(last, CARRY_SAVE)]
         return [totals[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
-    def border_row(self, row: int, group: int, element: ir.Type) -> ir.Value:
+    def to_integers(self, accumulators: list[ir.Value]) -> ir.Value:
+        """The popcounts of a vector of results, as int32."""
+        return self.e.low_halves(accumulators)
+
+    def border_row(self, row: Index, group: Index, element: ir.Type) -> ir.Value:
         """What the counts start from, or are compared with, at this pixel: at a border, padding has its part in it."""
         return self.table_row(self.e.ir.add(self.field("table"), self.per_pixel("border", row)), group, element)
 
-    def compare_counts(self, row: int, group: int, accumulators: list[ir.Value]) -> ir.Value:
+    def compare_counts(self, row: Index, group: Index, accumulators: list[ir.Value]) -> ir.Value:
         """Popcount <= limit: what `weights.count_limits` makes of count >= threshold."""
         builder = self.e.ir
-        limits = self.border_row(row, group, i64)
+        limits = self.border_row(row, group, accumulators[0].type.element)
         parts = self.e.split(limits, len(accumulators))
         truths = [builder.icmp_signed("<=", a, limit) for a, limit in zip(accumulators, parts, strict=True)]
         return self.e.join(truths)
 
-    def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
+    def to_float(self, mode: int, group: Index) -> Callable[[Index, list[ir.Value]], ir.Value]:
         e, builder = self.e, self.e.ir
         scale, bias = self.per_channel("scale", group), self.per_channel("bias", group)
         minus_two = ir.Constant(scale.type, [-2.0] * self.width)
 
-        def convert(row: int, accumulators: list[ir.Value]) -> ir.Value:
-            popcounts = builder.sitofp(e.low_halves(accumulators), scale.type)
+        def convert(row: Index, accumulators: list[ir.Value]) -> ir.Value:
+            popcounts = builder.sitofp(self.to_integers(accumulators), scale.type)
             # Exact, an integer below 2^24. Then rounded after each step, as torch rounds: equal to the last bit.
             y = e.fma(popcounts, minus_two, self.border_row(row, group, f32))
             y = builder.fmul(y, scale)
@@ -232,10 +251,11 @@ class _BinaryTile(_Tile):
         return convert
 
 
-class _FloatTile(_Tile):
+class FloatTile(Tile):
     """x . w by fused multiply-adds, one after the other in the order of the taps."""
 
     lanes = FLOAT_LANES
+    part = FLOAT_LANES
     modes = FLOAT_MODES
 
     def accumulate(self) -> list[list[ir.Value]]:
@@ -250,12 +270,12 @@ class _FloatTile(_Tile):
         flat = e.loop(self.taps, [e.zeros(kind)] * (self.rows * self.panels), body)
         return [flat[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
-    def to_float(self, mode: int, group: int) -> Callable[[int, list[ir.Value]], ir.Value]:
+    def to_float(self, mode: int, group: Index) -> Callable[[Index, list[ir.Value]], ir.Value]:
         bias = self.per_channel("bias", group)
         return lambda row, accumulators: self.e.ir.fadd(accumulators[0], bias)
 
 
-def _tile(kind: type[_Tile], rows: int, panels: int, masked: bool) -> Callable[..., None]:
+def tile_of(kind: type[Tile], rows: int, panels: int, masked: bool) -> Callable[..., None]:
     @intrinsic
     def tile(context, op, source, target, bits, pixel, panel, first_tap, taps):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -273,9 +293,9 @@ def binary_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[...
     op: address of the operation's record; source, target, bits: addresses; taps: how many, from entry `first_tap` of
     the record's offsets on. All int64.
     """
-    return _tile(_BinaryTile, rows, panels, masked)
+    return tile_of(BinaryTile, rows, panels, masked)
 
 
 def float_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[..., None]:
     """As `binary_tile`, for the float convolution."""
-    return _tile(_FloatTile, rows, panels, masked)
+    return tile_of(FloatTile, rows, panels, masked)

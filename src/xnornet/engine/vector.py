@@ -14,7 +14,7 @@ from numba import extending, njit
 from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 
-i32, i64 = ir.IntType(32), ir.IntType(64)
+i1, i8, i16, i32, i64 = map(ir.IntType, (1, 8, 16, 32, 64))
 f32 = ir.FloatType()
 
 
@@ -40,11 +40,14 @@ def _target_features() -> set[str]:
     return {name[1:] for name in features.split(",") if name.startswith("+")}
 
 
+FEATURES = _target_features()
+"""What the compilation target has, by LLVM's names."""
+
 CPU: str = getattr(config, "CPU_NAME", None) or llvm.get_host_cpu_name()
 """LLVM's name of the compilation target, NUMBA_CPU_NAME heeded."""
 
-WIDE = "avx512f" in _target_features()
-"""Whether the target has 32 registers of 512 bits; decides the shape of the register tiles alone."""
+WIDE = "avx512f" in FEATURES
+"""Whether the target has 32 registers of 512 bits; decides the shapes of the register tiles."""
 
 
 def vector(element: ir.Type, lanes: int) -> ir.VectorType:
@@ -80,7 +83,7 @@ class Emitter:
         return self.ir.shuffle_vector(first, undefined, ir.Constant(vector(i32, lanes), [0] * lanes))
 
     def zeros(self, kind: ir.VectorType) -> ir.Constant:
-        return ir.Constant(kind, [0] * kind.count)
+        return self.all_lanes(kind, 0)
 
     def lane_mask(self, lanes: int, used: ir.Value) -> ir.Value:
         """`<lanes x i1>`, true in the first `used` (i64) lanes."""
@@ -97,6 +100,21 @@ class Emitter:
 
     def popcount(self, value: ir.Value) -> ir.Value:
         return self.intrinsic(f"llvm.ctpop.v{value.type.count}i64", value.type, [value])
+
+    def look_up(self, table: ir.Value, index: ir.Value) -> ir.Value:
+        """VPSHUFB of 32 bytes: of each index below 16 the entry in its own half of `table`."""
+        return self.intrinsic("llvm.x86.avx2.pshuf.b", index.type, [table, index])
+
+    def twice(self, value: ir.Value) -> ir.Value:
+        """The vector followed by itself."""
+        lanes = list(range(value.type.count))
+        return self.ir.shuffle_vector(value, value, ir.Constant(vector(i32, 2 * len(lanes)), 2 * lanes))
+
+    def all_lanes(self, kind: ir.VectorType, value: int) -> ir.Constant:
+        return ir.Constant(kind, [value] * kind.count)
+
+    def smaller(self, a: ir.Value, b: ir.Value) -> ir.Value:
+        return self.ir.select(self.ir.icmp_signed("<", a, b), a, b)
 
     def fma(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a * b + c, rounded once."""
@@ -140,10 +158,32 @@ class Emitter:
         """`<n x i1>` as an integer of n bits, lane 0 the lowest."""
         return self.ir.bitcast(truths, ir.IntType(truths.type.count))
 
-    def loop(
-        self, count: ir.Value, state: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
+    def _not_unrolled(self) -> ir.MDValue:
+        """What LLVM wants to hear of a loop: a node that begins with itself."""
+        module = self.ir.module
+        wish = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+        node = ir.MDValue(module, [wish], name=str(len(module.metadata)))
+        node.operands = (node, wish)
+        return node
+
+    def when(
+        self, condition: ir.Value, state: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
     ) -> list[ir.Value]:
-        """`for i in range(count): state = body(i, state)`, the state in registers. Returns the last state."""
+        """`if condition: state = body(0, state)`."""
+        return self.loop(self.ir.zext(condition, i64), state, body)
+
+    def loop(
+        self,
+        count: ir.Value,
+        state: Sequence[ir.Value],
+        body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]],
+        *,
+        unroll: bool = True,
+    ) -> list[ir.Value]:
+        """`for i in range(count): state = body(i, state)`, the state in registers. Returns the last state.
+
+        unroll: whether LLVM may repeat the body, which takes it time.
+        """
         before = self.ir.block
         inside = self.ir.append_basic_block("loop")
         after = self.ir.append_basic_block("done")
@@ -160,7 +200,9 @@ class Emitter:
         for phi, value in zip(old, new, strict=True):
             phi.add_incoming(value, self.ir.block)
         inside_end = self.ir.block
-        self.ir.cbranch(self.ir.icmp_signed("<", following, count), inside, after)
+        branch = self.ir.cbranch(self.ir.icmp_signed("<", following, count), inside, after)
+        if not unroll:
+            branch.set_metadata("llvm.loop", self._not_unrolled())
         self.ir.position_at_end(after)
         last = [self.ir.phi(value.type) for value in state]
         for phi, none, value in zip(last, state, new, strict=True):

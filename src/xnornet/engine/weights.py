@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from xnornet.engine import bits
 from xnornet.engine.bits import Bytes, Words
+from xnornet.engine.counter import LOOKUP
+from xnornet.engine.panels import LANES, in_panels, panel_count, tap_sizes, vector_count
 from xnornet.engine.plan import Axis, Group
 from xnornet.engine.tiles import FLOAT_LANES
 
@@ -77,12 +79,15 @@ def places(size: tuple[int, int], words: int, padding: int, batch: int) -> NDArr
 def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
     """Whether the columns of a binary kernel share words (see `kernels.fold`); depth: input channels.
 
-    Per output pixel it saves xor-popcounts and costs shifts. One of the former takes about a quarter of the latter.
+    Per output pixel it saves vectors of weights, and taps, and costs shifts. A vector takes about a quarter of what the
+    shifts of a column take, and a tap of bytes as long as a vector.
     """
     if depth >= bits.WORD:
         return False
     height, width = kernel
-    return bits.panel_count(channels) * height * (width - bits.word_count(width * depth)) > 5 * width
+    tap = int(LOOKUP)
+    saved = width * (vector_count(depth) + tap) - (vector_count(width * depth) + tap)
+    return panel_count(channels) * height * saved > 5 * width
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,18 +117,22 @@ class BinaryWeights:
         return folds(channels, (height, width), self.depth)
 
     @cached_property
-    def panels(self) -> Words:
-        """(panels, taps, 8), as `binary_tile` reads them."""
+    def tap_sizes(self) -> NDArray[np.int64]:
+        """Vectors of weights of each tap."""
+        _, height, width, _ = self.words.shape
+        if self.folded:
+            return np.tile(tap_sizes(width * self.depth), height)
+        return np.tile(tap_sizes(self.depth), height * width)
+
+    @cached_property
+    def panels(self) -> Bytes:
+        """(panels, sum(tap_sizes), 64), as `binary_tile` reads them."""
         channels, height, width, _ = self.words.shape
         words = self.words
         if self.folded:
             signs = bits.unpack_bits(words, self.depth)
             words = bits.pack_bits(signs.reshape(channels, height, width * self.depth))
-        return bits.panels(words.reshape(channels, -1))
-
-    @property
-    def taps(self) -> int:
-        return self.panels.shape[1]
+        return in_panels(words.reshape(channels, -1), self.tap_sizes)
 
     def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
         """Bytes from a window's first word to that of each tap, given the bytes of an input row and pixel."""
@@ -194,8 +203,9 @@ class FloatWeights:
         return out
 
     @property
-    def taps(self) -> int:
-        return self.panels.shape[1]
+    def tap_sizes(self) -> NDArray[np.int64]:
+        """Vectors of weights of each tap."""
+        return np.ones(self.panels.shape[1], np.int64)
 
     def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
         """As `BinaryWeights.tap_offsets`; in the order row, column, channel, in which torch adds too."""
@@ -207,14 +217,18 @@ class FloatWeights:
 def per_channel(values: np.ndarray | None, channels: int, fill: float, dtype: type) -> np.ndarray:
     """A table of one value a channel, (..., channels), as the tiles read it: padded with `fill` to whole panels."""
     lead = () if values is None else values.shape[:-1]
-    out: np.ndarray = np.full((*lead, -(-channels // FLOAT_LANES) * FLOAT_LANES), fill, dtype)
+    whole = max(LANES, FLOAT_LANES)
+    out: np.ndarray = np.full((*lead, -(-channels // whole) * whole), fill, dtype)
     out[..., :channels] = 0 if values is None else values
     return out
 
 
 def count_limits(start: NDArray[np.int64], threshold: np.ndarray) -> NDArray[np.int64]:
-    """What a popcount must not exceed for count = start - 2 popcount >= threshold, rounded down: (patterns, O)."""
-    return (start - threshold) // 2
+    """What a popcount must not exceed for count = start - 2 popcount >= threshold, rounded down: (patterns, O).
+
+    -1, which no popcount is, where none may pass; `MOST_PRODUCTS`, which all are below, where all do.
+    """
+    return np.clip((start - threshold) // 2, -1, MOST_PRODUCTS)
 
 
 def flip_bytes(flip: np.ndarray | None, channels: int) -> Bytes:

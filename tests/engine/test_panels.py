@@ -1,0 +1,62 @@
+"""Where the weights of each output channel lie in the panels."""
+
+import numpy as np
+import pytest
+
+from xnornet.engine import bits, panels
+from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
+
+
+def packed(channels: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth values (channels, depth), and the same as words."""
+    truths = np.random.default_rng(channels).random((channels, depth)) < 0.5
+    return truths, bits.pack_bits(truths)
+
+
+@pytest.mark.parametrize("channels", [1, 8, 13, 16])
+def test_words_of_8_channels_lie_side_by_side(channels):
+    _, rows = packed(channels, 6 * 64)
+    made = panels._words(rows, lanes=8).view(np.uint64)
+    assert made.ctypes.data % 64 == 0
+    assert made.shape == (-(-channels // 8), 6, 8)
+    for channel in range(channels):
+        assert np.array_equal(made[channel // 8, :, channel % 8], rows[channel])
+    if channels % 8:
+        assert not made[-1, :, channels % 8 :].any()
+
+
+@pytest.mark.parametrize("channels", [1, 16, 17, 32, 50])
+@pytest.mark.parametrize("depth", [3, 8, 20, 64, 100])
+def test_half_bytes_of_32_channels_lie_side_by_side(channels, depth):
+    """The first 16 channels in the even bytes, the other 16 in the odd ones."""
+    truths, rows = packed(channels, depth)
+    size = -(-depth // 8)
+    made = panels._halves(rows, np.array([min(size, 8), size - 8][: 1 + (size > 8)]), lanes=32)
+    assert made.ctypes.data % 64 == 0
+    assert made.shape == (-(-channels // 32), size, 64)
+    truths = np.pad(truths, ((0, 0), (0, 8 * size - depth)))
+    for channel in range(channels):
+        panel, half, lane = channel // 32, channel % 32 // 16, channel % 16
+        for byte in range(size):
+            low, high = (int(made[panel, byte, start + 2 * lane + half]) for start in (0, 32))
+            assert [low >> bit & 1 for bit in range(4)] == truths[channel, 8 * byte : 8 * byte + 4].tolist()
+            assert [high >> bit & 1 for bit in range(4)] == truths[channel, 8 * byte + 4 : 8 * byte + 8].tolist()
+            assert low < 16 and high < 16
+    assert not made[-1].reshape(size, 2, 16, 2).transpose(3, 2, 0, 1).reshape(32, -1)[(channels - 1) % 32 + 1 :].any()
+
+
+@pytest.mark.parametrize("depth", [1, 8, 9, 63, 64, 65, 128, 200])
+def test_taps_have_vectors_for_all_channels(depth):
+    sizes = panels.tap_sizes(depth)
+    assert len(sizes) == bits.word_count(depth)
+    assert sizes.tolist() == (
+        [-(-min(64, depth - at) // 8) for at in range(0, depth, 64)] if LOOKUP else [1] * len(sizes)
+    )
+    assert sizes.sum() == panels.vector_count(depth)
+
+
+def test_the_table_has_the_popcounts_of_both_halves():
+    for byte in (0, 0x5A, 0xF1):
+        for weight in range(16):
+            assert LOOKUP_TABLE[byte, 0, weight] == ((byte & 15) ^ weight).bit_count()
+            assert LOOKUP_TABLE[byte, 1, weight] == ((byte >> 4) ^ weight).bit_count()
