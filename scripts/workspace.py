@@ -53,6 +53,7 @@ def cut_to_seconds(folder: Path, datasets: list[str]) -> None:
         "runtime.threads": 1,
         "shapes.data": {"seed": 0, "train": 300, "test": 100, "validation": 50},
         "shapes.model.width": 4,
+        "digits.seeds": 2,
         "study.seeds": 2,
         "bench.repeats": 5,
         "bench.seconds_per_point": 0.1,

@@ -21,7 +21,9 @@ def main() -> None:
     data, data_md5 = Prepared.load(path), md5(path)
     name = f"{dataset}-{variant}"
     run_key = key(
-        settings.model_dump(exclude={"float", "xnor", "study"} - {variant}), params.runtime.model_dump(), data_md5
+        settings.model_dump(exclude={"float", "xnor", "study", "seeds"} - {variant}),
+        params.runtime.model_dump(),
+        data_md5,
     )
     checkpoints = Checkpoints(Path(".ckpt") / name, run_key)
     run = fit(data, settings, variant, params.runtime, checkpoints=checkpoints, title=name)

@@ -20,6 +20,7 @@ ALLOWED = {
     "data": {"files", "params"},
     "nn": {"files", "params", "data"},
     "export": {"engine", "nn"},
+    "seeds": {"files", "params", "data", "nn"},
     "study": {"files", "params", "data", "nn"},
     "bench": {"files", "params", "data", "engine", "nn"},
     "report": {"files"},

@@ -88,7 +88,6 @@ def test_an_arm_is_compared_with_another_one(params: Params) -> None:
         (["corrected", "papyrus"], "unknown arm 'papyrus': choose from corrected"),
         (["corrected", "same"], "'same' is the same training as 'corrected'"),
         (["paper", "clamped paper"], "'clamped paper' is the same training as 'paper'"),
-        (["paper", "paper"], "named twice"),
     ],
 )
 def test_arms_that_make_no_sense(

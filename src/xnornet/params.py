@@ -156,16 +156,17 @@ class Short(Optimization):
     A recipe of its own, so that an experiment with the full training leaves the study alone.
     """
 
-    arms: Annotated[list[str], Field(min_length=2)]
+    arms: Annotated[list[str], Field(min_length=2), ONCE]
     image_size: PositiveInt
     width: PositiveInt | None = None
 
 
 class DatasetParams(Section):
-    """Everything about one data set, the two networks trained on it, and the study's short trainings."""
+    """Everything about one data set, the two networks trained on it, with how many seeds, and the short trainings."""
 
     data: Data
     model: Annotated[LeNet5 | ResNet18, Field(discriminator="name")]
+    seeds: PositiveInt
     training: Training
     float: Optimization
     xnor: Xnor

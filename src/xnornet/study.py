@@ -45,7 +45,7 @@ def study(
             settings = settings_of(params, plan, arm)
             of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
             # Without what another training has: an arm added later leaves the finished ones as they are.
-            own = settings.model_dump(exclude={"float", "study"}), params.study.image_size
+            own = settings.model_dump(exclude={"float", "study", "seeds"}), params.study.image_size
             path = finished / f"{key(CODE, *own, of_run.model_dump(), identity)}.json"
             if not path.exists():
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
@@ -93,8 +93,6 @@ def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
         twin = seen.setdefault(settings_of(params, plan, plan.arms[name]).xnor.model_dump_json(), name)
         if twin != name:
             raise ParamsError(f"study.arms: {name!r} is the same training as {twin!r}: remove one of them")
-    if len(seen) < len(params.study.arms):
-        raise ParamsError(f"study: an arm is named twice in {params.study.arms}")
     return {name: plan.arms[name] for name in params.study.arms}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pandas as pd
 
+from xnornet.report import tables
 from xnornet.report.read import Results
 from xnornet.report.style import TITLES
 from xnornet.report.sweep_figures import FLAT, LAWFUL
@@ -67,6 +68,12 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
         f"In the last epoch of training, on augmented images, the XNOR network's accuracy is lower too, by {gap:.2f} "
         "points: what is lost is at least in part capacity (activations and weights of one bit) and optimization (a "
         "gradient that is an estimate), not generalization alone.",
+    )
+    seeds = {variant: tables.over_seeds(results, dataset, variant) for variant in ("float", "xnor")}
+    yield claim(
+        all(seeds.values()),
+        f"Mean and standard deviation over the seeds, whose number is in brackets: float {seeds['float']}, XNOR "
+        f"{seeds['xnor']}.",
     )
     short = dataset == "cifar10" and min(by_float["epochs"], by_xnor["epochs"]) < USUAL_EPOCHS
     yield claim(

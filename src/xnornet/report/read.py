@@ -68,6 +68,10 @@ class Results:
         """Accuracies and sizes of one network."""
         return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant)
 
+    def seeds(self, dataset: str, variant: str) -> dict[str, Any]:
+        """Mean test accuracy over seeds, its deviation (if there are several), and how many there are."""
+        return self.json(f"metrics/seeds/{dataset}.json", dataset, "seeds", variant)
+
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
         return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant)

@@ -26,12 +26,19 @@ def accuracy(results: Results) -> pd.DataFrame:
                     "variant": LABELS[variant],
                     "test accuracy": f"{metrics['test_accuracy']:.2f} %",
                     "cost": "" if variant == "float" else f"{cost:.2f} points",
+                    "over seeds": over_seeds(results, dataset, variant),
                     "validation accuracy": f"{metrics['validation_accuracy']:.2f} %",
                     "epochs": str(metrics["epochs"]),
                     "images": results.data(dataset)["source"],
                 }
             )
     return pd.DataFrame(rows)
+
+
+def over_seeds(results: Results, dataset: str, variant: str) -> str:
+    """Mean and deviation of the test accuracy, and the number of seeds; empty for one."""
+    over = results.seeds(dataset, variant)
+    return f"{over['mean']:.2f} ± {over['std']:.2f} % ({over['runs']})" if over["runs"] > 1 else ""
 
 
 def training_time(results: Results) -> pd.DataFrame:
