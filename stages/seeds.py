@@ -1,34 +1,33 @@
-"""The full trainings with other seeds, each tested once: how far an accuracy depends on the seed."""
+"""The full training with other seeds, each tested once: how far an accuracy depends on the seed."""
 
 import json
-import shutil
 from pathlib import Path
 
 from xnornet.data import Prepared
 from xnornet.files import write_csv, write_json
-from xnornet.params import load
+from xnornet.params import Variant, known, load
 from xnornet.seeds import summary, train_seeds
 from xnornet.stage import arguments, md5, stage
 
 
 def main() -> None:
-    (dataset,) = arguments(__doc__, "dataset")
+    dataset, variant = arguments(__doc__, "dataset", "variant")
+    known("variant", variant, Variant)
     params = load()
-    path, finished = Path(f"data/{dataset}.safetensors"), Path(f".ckpt/seeds/{dataset}")
-    metrics = {name: Path(f"metrics/train/{dataset}-{name}.json").read_text("utf-8") for name in params.variants}
+    name, path = f"{dataset}-{variant}", Path(f"data/{dataset}.safetensors")
+    first = json.loads(Path(f"metrics/train/{name}.json").read_text(encoding="utf-8"))
     rows = train_seeds(
         Prepared.load(path),
         params.dataset(dataset),
-        params.variants,
+        variant,
         params.runtime,
-        first={name: json.loads(text)[dataset][name] for name, text in metrics.items()},
-        finished=finished,
+        first=first[dataset][variant],
+        finished=Path(".ckpt/seeds") / dataset,  # kept, for more seeds
         identity=md5(path),
-        title=dataset,
+        title=name,
     )
-    write_csv(f"plots/seeds/{dataset}.csv", rows)
-    write_json(f"metrics/seeds/{dataset}.json", {dataset: {"seeds": summary(rows)}})
-    shutil.rmtree(finished, ignore_errors=True)
+    write_csv(f"plots/seeds/{name}.csv", rows)
+    write_json(f"metrics/seeds/{name}.json", {dataset: {variant: {"seeds": summary(rows)}}})
 
 
 if __name__ == "__main__":

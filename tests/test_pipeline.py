@@ -167,7 +167,7 @@ def test_the_readmes_experiments(built: Path) -> None:
         "--only-changed",
         "--md",
         "--drop",
-        ".*/.*|.*(ms|bytes|second|sweep|study|packed).*",
+        ".*/.*|.*(ms|bytes|second|seeds|sweep|study|packed).*",
     )
     assert "paper" in shown and "digits.xnor.gradient" in shown and "0.85" in shown
     run(built, "dvc", "exp", "apply", "paper")

@@ -8,19 +8,20 @@ import pytest
 
 import xnornet.seeds as under_test
 from xnornet.data import Prepared, prepare
+from xnornet.nn.checkpoint import Checkpoints
 from xnornet.params import DatasetParams, Runtime, load
 from xnornet.seeds import summary, train_seeds
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=7)
-FIRST = {name: {"test_accuracy": 50.0, "validation_accuracy": 51.0, "epochs": 1} for name in ("float", "xnor")}
+FIRST = {"test_accuracy": 50.0, "validation_accuracy": 51.0, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
 def settings() -> DatasetParams:
     params = load(ROOT / "params.yaml").digits
-    short = {name: getattr(params, name).model_copy(update={"epochs": 1, "warmup_epochs": 0.0}) for name in FIRST}
-    return params.model_copy(update={**short, "seeds": 3})
+    recipe = params.xnor.model_copy(update={"epochs": 2, "warmup_epochs": 0.0})
+    return params.model_copy(update={"xnor": recipe, "seeds": 3})
 
 
 @pytest.fixture(scope="module")
@@ -28,43 +29,92 @@ def digits(settings: DatasetParams) -> Prepared:
     return prepare("digits", settings.data)
 
 
-def trained(digits: Prepared, settings: DatasetParams, folder: Path) -> pd.DataFrame:
-    known: dict[str, Any] = {"first": FIRST, "finished": folder, "identity": "", "title": ""}
-    return train_seeds(digits, settings, ["float", "xnor"], RUNTIME, **known)
+class Trainer:
+    """`train_seeds`; `titles` are those of all trainings so far."""
+
+    def __init__(self, digits: Prepared) -> None:
+        self.digits = digits
+        self.titles: list[str] = []
+
+    def __call__(self, settings: DatasetParams, folder: Path, identity: str = "md5") -> pd.DataFrame:
+        known: dict[str, Any] = {"first": FIRST, "finished": folder, "identity": identity, "title": "digits"}
+        return train_seeds(self.digits, settings, "xnor", RUNTIME, **known)
 
 
-def test_a_row_a_seed_and_the_first_is_taken_as_it_is(
-    digits: Prepared, settings: DatasetParams, tmp_path: Path
-) -> None:
-    rows = trained(digits, settings, tmp_path)
-    assert rows.seed.tolist() == [7, 8, 9, 7, 8, 9]
-    assert rows.variant.tolist() == ["float"] * 3 + ["xnor"] * 3
-    assert (rows[rows.seed == 7].test_accuracy == 50.0).all()
-    assert rows[rows.seed > 7].validation_accuracy.between(15, 100).all()
+@pytest.fixture
+def train(digits: Prepared, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    fit, trainer = under_test.fit, Trainer(digits)
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trainer.titles.append(options["title"])
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(under_test, "fit", counted)
+    return trainer
+
+
+def test_a_row_a_seed_and_the_first_is_taken_as_it_is(train: Trainer, settings: DatasetParams, tmp_path: Path) -> None:
+    rows = train(settings, tmp_path)
+    assert rows.seed.tolist() == [7, 8, 9]
+    assert rows.test_accuracy[0] == 50.0 and rows.validation_accuracy[0] == 51.0
+    assert train.titles == ["digits, seed 8", "digits, seed 9"]
     others = rows[rows.seed > 7]
+    assert others.test_accuracy.between(15, 100).all()
     assert not others.duplicated(["test_accuracy", "validation_accuracy"]).any(), "two trainings are the same"
 
 
-def test_a_killed_call_goes_on_with_the_next_training(
-    digits: Prepared, settings: DatasetParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_more_seeds_or_fewer_train_none_again(train: Trainer, settings: DatasetParams, tmp_path: Path) -> None:
+    one, two = (settings.model_copy(update={"seeds": seeds}) for seeds in (1, 2))
+    of_two = train(two, tmp_path)
+    of_three = train(settings, tmp_path)
+    assert train.titles == ["digits, seed 8", "digits, seed 9"]
+    pd.testing.assert_frame_equal(of_three[:2], of_two)
+    pd.testing.assert_frame_equal(train(two, tmp_path), of_two)
+    assert train(one, tmp_path).seed.tolist() == [7]
+    assert len(train.titles) == 2
+
+
+def test_other_data_or_another_recipe_are_other_trainings(
+    train: Trainer, settings: DatasetParams, tmp_path: Path
 ) -> None:
-    whole, fit = trained(digits, settings, tmp_path / "whole"), under_test.fit
-    calls: list[str] = []
+    settings = settings.model_copy(update={"seeds": 2})
+    train(settings, tmp_path)
+    train(settings, tmp_path, "another md5")
+    slower = settings.xnor.model_copy(update={"learning_rate": 1e-4})
+    train(settings.model_copy(update={"xnor": slower}), tmp_path)
+    assert len(train.titles) == 3
 
-    def mortal(*arguments: Any, **options: Any) -> Any:
-        calls.append(options["title"])
-        if len(calls) == 3:
+
+def test_a_killed_training_goes_on_after_its_last_epoch(
+    train: Trainer,
+    settings: DatasetParams,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, original = train(settings, tmp_path / "whole"), Checkpoints.save
+    saved: list[int] = []
+
+    def save(self: Checkpoints, epoch: int, state: Any, *, last: bool) -> None:
+        # Even those epochs that are so short that a checkpoint would take more than its share of the time.
+        self._cost = 0.0
+        original(self, epoch, state, last=last)
+        saved.append(epoch)
+        if len(saved) == 3:  # the first epoch of the second training
             raise KeyboardInterrupt
-        return fit(*arguments, **options)
 
-    monkeypatch.setattr(under_test, "fit", mortal)
+    monkeypatch.setattr(Checkpoints, "save", save)
     with pytest.raises(KeyboardInterrupt):
-        trained(digits, settings, tmp_path / "killed")
-    again = trained(digits, settings, tmp_path / "killed")
-    assert len(calls) == 3 + 2, "what was finished is not trained again"
+        train(settings, tmp_path / "killed")
+    again = train(settings, tmp_path / "killed")
+    assert saved == [1, 2, 1, 2], "what was finished is not trained again"
+    assert "digits, seed 9: going on after epoch 1" in capsys.readouterr().err
     pd.testing.assert_frame_equal(again, whole)
+    left = {path.suffix for path in (tmp_path / "killed").rglob("*") if path.is_file()}
+    assert left == {".json"}
 
 
 def test_mean_and_deviation() -> None:
-    rows = pd.DataFrame({"variant": ["xnor"] * 3 + ["float"], "test_accuracy": [98.0, 99.0, 100.0, 97.0]})
-    assert summary(rows) == {"xnor": {"mean": 99.0, "std": 1.0, "runs": 3}, "float": {"mean": 97.0, "runs": 1}}
+    rows = pd.DataFrame({"test_accuracy": [98.0, 99.0, 100.0]})
+    assert summary(rows) == {"mean": 99.0, "std": 1.0, "runs": 3}
+    assert summary(rows[:1]) == {"mean": 98.0, "runs": 1}

@@ -52,6 +52,12 @@ def test_measure_times_and_names_everything() -> None:
     assert all(name in text for name in rows.contestant)
 
 
+def test_peaks_are_the_higher_of_two_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = iter([Peaks(500.0, 31.0), Peaks(600.0, 30.0)])
+    monkeypatch.setattr(layer_module, "measure_peaks", lambda: next(turns))
+    assert measure({"dense": TINY["dense"]}, repeats=2, with_peers=False).peaks == Peaks(600.0, 31.0)
+
+
 def test_the_better_memory_format_is_the_headline() -> None:
     assert made_up(ours=50, nchw=1000, last=1200).ratio("256@14", layer_module.TORCH_FLOAT32, "ours") == pytest.approx(
         20

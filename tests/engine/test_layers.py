@@ -87,12 +87,27 @@ def test_dense_counts_are_those_of_integer_arithmetic(features, channels, rows, 
 
 
 @pytest.mark.parametrize(
-    ("depth", "kernel", "padding"), [(1, 20, 0), (1, 20, 20), (3, 20, 7), (70, 20, 3), (33, 7, 7), (257, 20, 1)]
+    ("depth", "kernel", "padding"),
+    [(1, 20, 0), (1, 20, 20), (3, 20, 7), (70, 20, 3), (33, 7, 7), (257, 20, 1), (257, 20, 3)],
 )
 def test_large_kernels(depth, kernel, padding):
     weight, layer = given_layer(9, depth, kernel, padding=padding, scale=np.ones(9))
     x = images(2, 22, 21, depth)
     assert np.array_equal(layer(x), reference.binary_conv(x, weight, 1, padding))
+
+
+@pytest.mark.parametrize("features", [8 * 31, 8 * 248, 8 * 8184, 8 * 8191, 8 * 8193 + 3, 200_000])
+def test_sums_at_their_largest(features):
+    """All signs differ, or none: what a byte, then 16 bits, must hold where sums are looked up; and the last limits."""
+    channels = 40
+    weight = np.where(np.arange(channels) % 2, np.float32(-1), np.float32(1))[:, None].repeat(features, axis=1)
+    layer, x = PackedLinear(weight, scale=np.ones(channels)), np.ones((7, features), np.float32)
+    counts = np.where(np.arange(channels) % 2, -features, features)
+    assert np.array_equal(layer(x), np.broadcast_to(counts, (7, channels)).astype(np.float32))
+    thresholds = np.array([-(2**31), 0, 2**31 - 1, features, features + 1, -features, 1 - features, 5])
+    signs = layer.then_sign(np.resize(thresholds, channels), np.zeros(channels, bool))(layer.pack(x)).signs()
+    wanted = np.where(counts >= np.resize(thresholds, channels), 1, -1)
+    assert np.array_equal(signs.reshape(7, channels), np.broadcast_to(wanted, (7, channels)))
 
 
 def test_folding_columns_is_used_and_changes_nothing():

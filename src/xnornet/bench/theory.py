@@ -16,6 +16,10 @@ class Peaks:
     popcount: float
     float32: float
 
+    def higher(self, other: "Peaks") -> "Peaks":
+        """Of two measurements the higher rates: whatever else the machine does only lowers them."""
+        return Peaks(max(self.popcount, other.popcount), max(self.float32, other.float32))
+
     @property
     def ratio(self) -> float:
         """What binary arithmetic gains over float32 at most, if both ran at their peaks."""

@@ -10,9 +10,10 @@ for two words:
 The carry is the majority of ones, x1 ^ w1 and x2 ^ w2: where p is 0 the first two of them are equal, and it is they;
 where p is 1 they differ, and it is the third, p ^ s = ~s.
 
-AVX2 has no popcount of vectors, and makes one of nine instructions. There the sums are looked up: half a byte of the
-input chooses a table of 16 bytes, popcount(half ^ w) for each w, and a shuffle takes from it what half a byte of the
-weights of each of 32 output channels asks for. Shuffle and add, two instructions, do 128 products; the nine do 256.
+AVX2 has no popcount of vectors: made of other instructions, it takes, with xor and addition, nine for 256 bits. There
+the sums are looked up: half a byte of the input chooses a table of 16 bytes, popcount(half ^ w) for each w, and a
+shuffle takes from it what half a byte of the weights of each of 32 output channels asks for. Shuffle and addition, two
+instructions, do 128.
 (After T-MAC, Wei et al. 2024, which looks weights of a few bits up in tables of the activations.)
 """
 

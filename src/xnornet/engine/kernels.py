@@ -17,8 +17,8 @@ from xnornet.engine.vector import WIDE, intrinsic
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, a vector
-# fills one register of AVX2: 6 x 2 sums of bytes, 2 vectors, a table and what is found in it.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, 16
+# registers hold 6 x 2 sums of bytes, 2 times 32 weights, a table and what is found in it.
 # The float convolution's 8 x 2 accumulators hide the latency of their additions.
 BINARY_ROWS, BINARY_PANELS = (6, 2) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
@@ -64,7 +64,9 @@ def words(address, size):  # type: ignore[no-untyped-def]
 def _convolution(
     make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, any_channels: bool
 ) -> Callable[..., None]:
-    """The loops around a kind of tile: the weights of a few panels stay in L1 while a block of pixels passes.
+    """The loops around a kind of tile: a block of pixels passes one group of panels after the other.
+
+    The group's weights stay in L1 meanwhile or, looked up, come from L2, in order.
 
     half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. A tile takes up to a
     second to compile, so that there is none where it does not pay.
@@ -117,11 +119,8 @@ def _convolution(
             run, stop = blocks[block], blocks[block + 1]
             for panel in range(0, whole, panels):
                 full(address, source, target, bits, runs, run, stop, pixels, part, parts, panel)
-            if with_last:  # known when it compiles, here too
-                if left == panels:
-                    last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
-                elif left:
-                    rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+            if with_last and left == panels:
+                last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
             elif left:
                 rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
 
@@ -129,9 +128,14 @@ def _convolution(
 
 
 binary_convolution = _convolution(
-    lookup_tile if LOOKUP else binary_tile, BINARY_LANES, BINARY_ROWS, BINARY_PANELS, BINARY_ROWS // 2, LOOKUP
+    lookup_tile if LOOKUP else binary_tile,
+    BINARY_LANES,
+    BINARY_ROWS,
+    BINARY_PANELS,
+    half=BINARY_ROWS // 2,
+    any_channels=LOOKUP,
 )
-float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, 0, False)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0, any_channels=False)
 
 
 @njit

@@ -5,21 +5,25 @@ from collections.abc import Callable
 from llvmlite import ir
 from numba.core.cgutils import alloca_once
 
-from xnornet.engine.tiles import FLOAT_LANES, BinaryTile, tile_of
+from xnornet.engine.panels import LANES
+from xnornet.engine.tiles import FLOAT_LANES, CountTile, Tile, tile_of
 from xnornet.engine.vector import f32, i1, i8, i16, i32, i64, vector
 
 HALFWORDS, INTEGERS = vector(i16, FLOAT_LANES), vector(i32, FLOAT_LANES)
 """Sums of as many channels as the epilogue takes at a time."""
 
 
-class LookupTile(BinaryTile):
+class LookupTile(Tile):
     """Sums of 8 input and 32 output channels at a time, any number of the latter: there is no `masked` tile.
 
     Sums are bytes at first. Before these are full, after `chunk` taps, they are added to sums of 16 bits, and before
-    those are, after `chunks` times as many, to sums of 32: only kernels of more than 60,000 products need these.
+    those are, after `chunks` times as many, to sums of 32: only windows of more than about 8,000 bytes need these.
     The sums of 16 channels each, [row][panel][half], go through memory to the epilogue, one function for all tiles:
     they are too many for the registers.
     """
+
+    lanes = LANES
+    part = FLOAT_LANES
 
     def emit(self) -> None:
         e, builder = self.e, self.e.ir
@@ -39,15 +43,19 @@ class LookupTile(BinaryTile):
         chunks = builder.udiv(builder.add(self.taps, builder.sub(chunk, e.constant(1))), chunk)
         rounds = builder.add(builder.sdiv(builder.sub(chunks, e.constant(1)), most), e.constant(1))  # one at least
         eight = e.all_lanes(HALFWORDS, 8)
+        count_bytes = self.byte_counter()
 
         def count_round(index: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             start = builder.mul(index, most)
 
             def count_chunk(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                """Adds to (all bits, odd bytes) of each accumulator. From the former the latter is taken in the end."""
+                """Adds each accumulator as words of 16 bits, and the odd bytes alone.
+
+                The even ones are what is left once 256 times the odd ones are taken from the former, modulo 2^16.
+                """
                 first = builder.mul(builder.add(start, index), chunk)
                 new = []
-                for byte_sums in self.count_bytes(first, e.smaller(builder.sub(self.taps, first), chunk)):
+                for byte_sums in count_bytes(first, e.smaller(builder.sub(self.taps, first), chunk)):
                     both = builder.bitcast(byte_sums, HALFWORDS)
                     new += [both, builder.lshr(both, eight)]
                 return [builder.add(a, b) for a, b in zip(sums, new, strict=True)]
@@ -71,18 +79,16 @@ class LookupTile(BinaryTile):
 
         e.loop(rounds, [], count_round)
 
-    def count_bytes(self, first: ir.Value, taps: ir.Value) -> list[ir.Value]:
-        """Sums as bytes, of each row and panel, of so many taps from the one on."""
+    def byte_counter(self) -> Callable[[ir.Value, ir.Value], list[ir.Value]]:
+        """A function of a tap and how many follow: sums as bytes of all these, [row][panel] in one list."""
         e, builder = self.e, self.e.ir
         kind = vector(i8, self.lanes)
-        table = self.field("lookup")
+        table, sizes = self.field("lookup"), e.advance(self.field("sizes"), self.first_tap, 8)
         windows = [builder.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
         panels = [self.weights(panel) for panel in range(self.panels)]
 
-        def count_tap(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            tap = builder.add(first, index)
-            entry = e.advance(self.offsets, tap, 16)
-            offset, place = e.load(entry, i64, 8), e.load(e.advance(entry, 1, 8), i64, 8)
+        def count_tap(tap: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            offset, place = self.tap(tap)
             words = [builder.add(window, offset) for window in windows]
             vectors = [builder.add(panel, place) for panel in panels]
 
@@ -96,15 +102,19 @@ class LookupTile(BinaryTile):
                     sums = [builder.add(total, part) for total, part in zip(sums, found, strict=True)]
                 return sums
 
-            size = e.load(e.advance(self.sizes, tap, 8), i64, 8)
-            return e.loop(size, sums, count_byte)
+            return e.loop(e.load(e.advance(sizes, tap, 8), i64, 8), sums, count_byte)
 
-        return e.loop(taps, [e.zeros(kind)] * (self.rows * self.panels), count_tap)
+        def count(first: ir.Value, taps: ir.Value) -> list[ir.Value]:
+            zeros = [e.zeros(kind)] * (self.rows * self.panels)
+            return e.loop(taps, zeros, lambda index, sums: count_tap(builder.add(first, index), sums))
+
+        return count
 
 
-class _Epilogue(BinaryTile):
+class _Epilogue(CountTile):
     """What comes after the sums, for any number of rows and channels."""
 
+    lanes = LANES
     part = FLOAT_LANES
 
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value]) -> None:

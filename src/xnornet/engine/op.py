@@ -47,7 +47,7 @@ FIELDS = (
     "weights",  # panels of output channels, (panels, vectors, 64 bytes), see `panels`
     "offsets",  # int64 (entries, 2), bytes of each tap from a window's first word or float, and from a panel's first
     # weight; NORMALIZE: see `builder`
-    "sizes",  # int64 (entries,), vectors of weights of each tap
+    "sizes",  # int64 (entries,), looked up: vectors of weights of each tap
     "lookup",  # uint8 (256, 2, 16), see `counter`
     "runs",  # int64 (runs, 4), see `plan.Plan`, as for `blocks` and the order of the pixels in all tables of them
     "blocks",  # int64 (blocks + 1,)
@@ -62,9 +62,9 @@ FIELDS = (
     "flip",  # uint8 (channels / 8,), bits to invert after the comparison
     # Sizes.
     "vectors",  # of weights, in a panel
-    "chunk",  # of sums that are looked up, see `lookup`: taps that bytes can hold,
-    "chunks",  # such chunks that 16 bits can hold,
-    "large",  # and 1 if a run has more
+    "chunk",  # looked up: taps whose sums a byte holds,
+    "chunks",  # chunks whose sums 16 bits hold,
+    "large",  # 1 if a run has more taps than chunk x chunks
     "block_count",
     "channels",  # of the output
     "count",  # output pixels of one image

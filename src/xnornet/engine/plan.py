@@ -20,7 +20,7 @@ NARROW_TILE = 1.25
 """What a pixel costs in a tile of one row, where it costs 1 in a full one or in one of half the rows: measured."""
 
 MOST_ENTRIES = 1 << 18
-"""Taps, over all groups, that are worth a table: 4 MiB. Only huge kernels have more, at hundreds of places."""
+"""Taps, over all groups, that are worth a table: 4 to 6 MiB. Only huge kernels have more, at hundreds of places."""
 
 
 @dataclass(frozen=True)

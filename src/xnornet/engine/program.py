@@ -316,10 +316,10 @@ def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, joined: bool = 
         longest = int(sizes.max(initial=1))
         chunk = BYTES_AT_MOST // longest
         chunks = HALFWORDS_AT_MOST // (chunk * longest)
-        sums = {"chunk": chunk, "chunks": chunks, "large": int(runs[:, 3].max() > chunk * chunks)}
+        large = int(runs[:, 3].max() > chunk * chunks)
+        sums = {"sizes": sizes, "chunk": chunk, "chunks": chunks, "large": large}
     return {
         "offsets": np.stack([offsets, VECTOR * places], axis=1).astype(np.int64),
-        "sizes": sizes,
         "vectors": vectors,
         "runs": runs,
         "blocks": plan.blocks,

@@ -52,9 +52,8 @@ class Tile:
 
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value], rows: int, panels: int, masked: bool) -> None:
         self.e = Emitter(builder)
-        self.op, self.source, self.target, self.bits, self.pixel, self.panel, first_tap, self.taps = args
-        self.offsets = self.e.advance(self.field("offsets"), first_tap, 16)
-        self.sizes = self.e.advance(self.field("sizes"), first_tap, 8)
+        self.op, self.source, self.target, self.bits, self.pixel, self.panel, self.first_tap, self.taps = args
+        self.offsets = self.e.advance(self.field("offsets"), self.first_tap, 16)
         self.rows, self.panels = rows, panels
         self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
         self.width = max(self.part, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
@@ -98,6 +97,11 @@ class Tile:
         index = self.e.ir.mul(self.e.ir.add(self.panel, self.e.constant(panel)), self.field("vectors"))
         return self.e.advance(self.field("weights"), index, 64)
 
+    def tap(self, number: ir.Value) -> tuple[ir.Value, ir.Value]:
+        """Of a tap of the run, bytes from a window's first word or float, and from a panel's first weight."""
+        entry = self.e.advance(self.offsets, number, 16)
+        return self.e.load(entry, i64, 8), self.e.load(self.e.advance(entry, 1, 8), i64, 8)
+
     def result(self, row: Index) -> ir.Value:
         """Number of the pixel's result."""
         return self.per_pixel("order", row)
@@ -113,8 +117,7 @@ class Tile:
         panels = [self.weights(panel) for panel in range(self.panels)]
 
         def read(tap: ir.Value) -> list[list[tuple[ir.Value, ir.Value]]]:
-            entry = e.advance(self.offsets, tap, 16)
-            offset, place = e.load(entry, i64, 8), e.load(e.advance(entry, 1, 8), i64, 8)
+            offset, place = self.tap(tap)
             weights = [e.load(e.ir.add(panel, place), kind, 64) for panel in panels]
             values = [e.load(e.ir.add(window, offset), element, 8 if element is i64 else 4) for window in windows]
             return [[(e.splat(value, self.lanes), w) for w in weights] for value in values]
@@ -180,42 +183,10 @@ class Tile:
         raise NotImplementedError
 
 
-class BinaryTile(Tile):
-    """sign(x) . sign(w) = n - 2 popcount(x xor w), 512 products at a time; `counter` has the instructions."""
+class CountTile(Tile):
+    """What becomes of popcounts: compared with limits, or made floats."""
 
-    lanes = BINARY_LANES
-    part = BINARY_LANES
     modes = BINARY_MODES
-
-    def accumulate(self) -> list[list[ir.Value]]:
-        e, taps = self.e, self.taps
-        kind = vector(i64, self.lanes)
-        read = self.reader(kind)
-        zeros = counter.start(e, kind, CARRY_SAVE)
-        counts = [zeros] * (self.rows * self.panels)
-        step = 2 if CARRY_SAVE else 1
-        odd = e.ir.and_(taps, e.constant(step - 1))
-        if CARRY_SAVE:
-            # Of an odd number of taps the first has no partner: its xor is what the ones start from.
-            ones = e.loop(
-                odd,
-                [count.ones for count in counts],
-                lambda tap, _: [e.ir.xor(x, w) for row in read(tap) for x, w in row],
-            )
-            counts = [counter.Count(zeros.total, start) for start in ones]
-
-        def body(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
-            first = e.ir.add(odd, e.ir.mul(index, e.constant(step)))
-            pairs = [read(e.ir.add(first, e.constant(offset))) for offset in range(step)]
-            flat = [[pair for row in tap for pair in row] for tap in pairs]
-            old = counter.unpack(state, CARRY_SAVE)
-            return counter.pack(
-                [counter.add(e, count, words) for count, words in zip(old, zip(*flat, strict=True), strict=True)]
-            )
-
-        last = e.loop(e.ir.udiv(taps, e.constant(step)), counter.pack(counts), body)
-        totals = [counter.finish(e, count) for count in counter.unpack(last, CARRY_SAVE)]
-        return [totals[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
     def to_integers(self, accumulators: list[ir.Value]) -> ir.Value:
         """The popcounts of a vector of results, as int32."""
@@ -249,6 +220,43 @@ class BinaryTile(Tile):
             return builder.fadd(y, bias)
 
         return convert
+
+
+class BinaryTile(CountTile):
+    """sign(x) . sign(w) = n - 2 popcount(x xor w), 512 products at a time; `counter` has the instructions."""
+
+    lanes = BINARY_LANES
+    part = BINARY_LANES
+
+    def accumulate(self) -> list[list[ir.Value]]:
+        e, taps = self.e, self.taps
+        kind = vector(i64, self.lanes)
+        read = self.reader(kind)
+        zeros = counter.start(e, kind, CARRY_SAVE)
+        counts = [zeros] * (self.rows * self.panels)
+        step = 2 if CARRY_SAVE else 1
+        odd = e.ir.and_(taps, e.constant(step - 1))
+        if CARRY_SAVE:
+            # Of an odd number of taps the first has no partner: its xor is what the ones start from.
+            ones = e.loop(
+                odd,
+                [count.ones for count in counts],
+                lambda tap, _: [e.ir.xor(x, w) for row in read(tap) for x, w in row],
+            )
+            counts = [counter.Count(zeros.total, start) for start in ones]
+
+        def body(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+            first = e.ir.add(odd, e.ir.mul(index, e.constant(step)))
+            pairs = [read(e.ir.add(first, e.constant(offset))) for offset in range(step)]
+            flat = [[pair for row in tap for pair in row] for tap in pairs]
+            old = counter.unpack(state, CARRY_SAVE)
+            return counter.pack(
+                [counter.add(e, count, words) for count, words in zip(old, zip(*flat, strict=True), strict=True)]
+            )
+
+        last = e.loop(e.ir.udiv(taps, e.constant(step)), counter.pack(counts), body)
+        totals = [counter.finish(e, count) for count in counter.unpack(last, CARRY_SAVE)]
+        return [totals[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
 
 class FloatTile(Tile):

@@ -79,8 +79,8 @@ def places(size: tuple[int, int], words: int, padding: int, batch: int) -> NDArr
 def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
     """Whether the columns of a binary kernel share words (see `kernels.fold`); depth: input channels.
 
-    Per output pixel it saves vectors of weights, and taps, and costs shifts. A vector takes about a quarter of what the
-    shifts of a column take, and a tap of bytes as long as a vector.
+    Per output pixel it saves vectors of weights, and taps, and costs shifts: for each column of the kernel as much as 5
+    vectors take. A tap of bytes takes as long as a vector.
     """
     if depth >= bits.WORD:
         return False

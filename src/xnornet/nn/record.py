@@ -39,9 +39,7 @@ def write_outputs(
     root, name = Path(root), f"{dataset}-{variant}"
     about = {"dataset": dataset, "data_md5": data_md5, "data_source": data.source, "classes": data.classes}
     path = root / f"models/{name}.safetensors"
-    save_model(path, run.model, architecture(data, params, variant), about)
-    saved, _ = load_model(path)
-    test_loss, test_accuracy, predicted = loss_and_accuracy(saved, data.test)
+    test_loss, test_accuracy, predicted = save_and_test(run, path, data, params, variant, about)
     parameters, binary = count_parameters(run.model)
     last = run.curve[-1]
     metrics = {
@@ -61,6 +59,15 @@ def write_outputs(
     write_json(root / f"metrics/settings/{name}.json", _settings(params, variant, runtime))
     write_json(root / f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params)}})
     write_json(root / f"metrics/train/{name}.json", {dataset: {variant: metrics}})
+
+
+def save_and_test(
+    run: Run, path: Path, data: Prepared, params: DatasetParams, variant: Variant, about: dict[str, Any]
+) -> tuple[float, float, np.ndarray]:
+    """Save the network at `path`, and test what was saved: (loss, accuracy in percent, answers (N,))."""
+    save_model(path, run.model, architecture(data, params, variant), about)
+    saved, _ = load_model(path)
+    return loss_and_accuracy(saved, data.test)
 
 
 def weight_histograms(model: torch.nn.Module, bins: int = 81) -> pd.DataFrame:

@@ -70,7 +70,7 @@ class Results:
 
     def seeds(self, dataset: str, variant: str) -> dict[str, Any]:
         """Mean test accuracy over seeds, its deviation (if there are several), and how many there are."""
-        return self.json(f"metrics/seeds/{dataset}.json", dataset, "seeds", variant)
+        return self.json(f"metrics/seeds/{dataset}-{variant}.json", dataset, variant, "seeds")
 
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
