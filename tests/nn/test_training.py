@@ -14,6 +14,7 @@ from xnornet.nn.augment import augment
 from xnornet.nn.checkpoint import Checkpoints, key
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
+from xnornet.nn.models import build_model
 from xnornet.nn.training import (
     Loop,
     Run,
@@ -23,6 +24,7 @@ from xnornet.nn.training import (
     learning_rate_factor,
     make_network,
     make_optimizer,
+    memory_format,
     warmed_up,
 )
 from xnornet.params import Augment, DatasetParams, Params, ParamsError, Restart, Runtime, Variant, load
@@ -306,3 +308,13 @@ def test_model_files_round_trip_and_damage_is_named(tmp_path: Path, digits: Prep
         load_model(path)
     with pytest.raises(ModelFileError, match="not found"):
         load_model(tmp_path / "none")
+
+
+@pytest.mark.parametrize(("width", "device", "wanted"), [(8, "cpu", True), (4, "cpu", False), (4, "cuda", True)])
+def test_channels_last_only_where_it_is_safe(params: Params, width: int, device: str, wanted: bool) -> None:
+    """On CPUs with AVX2, a strided convolution of 4 channels writes past the end of its input's gradient there."""
+    model = build_model("resnet18", "float", in_channels=3, num_classes=10, width=width)
+    chosen = memory_format(model, params.shapes.training, torch.device(device))
+    assert chosen == (torch.channels_last if wanted else torch.contiguous_format)
+    never = params.shapes.training.model_copy(update={"channels_last": False})
+    assert memory_format(model, never, torch.device(device)) == torch.contiguous_format

@@ -127,6 +127,15 @@ def set_threads(threads: int) -> None:
     torch.set_num_threads(threads or usable)
 
 
+def memory_format(model: nn.Module, training: Training, device: torch.device) -> torch.memory_format:
+    """The format to train in: channels last, if `training` says so and torch can do it."""
+    # On CPUs with AVX2, the gradient of a strided convolution's input is written past its end there, where the channels
+    # are no multiple of 8 (oneDNN's brgconv_strided, torch 2.14).
+    strided = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.stride != (1, 1)]
+    unsafe = device.type == "cpu" and any(conv.in_channels % 8 for conv in strided)
+    return torch.channels_last if training.channels_last and not unsafe else torch.contiguous_format
+
+
 def make_optimizer(model: nn.Module, params: Optimization) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, Adam or AdamW; weight decay on weights only, not on BatchNorm and biases."""
     decayed = [p for p in model.parameters() if p.dim() > 1]
@@ -172,7 +181,7 @@ class Loop:
         self.optimization = optimization
         self.device = next(run.model.parameters()).device
         self.steps = images // training.batch_size
-        self.memory_format = torch.channels_last if training.channels_last else torch.contiguous_format
+        self.memory_format = memory_format(run.model, training, self.device)
         run.model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(run.model, optimization)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(
