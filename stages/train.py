@@ -20,11 +20,7 @@ def main() -> None:
         prepare(dataset, settings.data).save(path)
     data, data_md5 = Prepared.load(path), md5(path)
     name = f"{dataset}-{variant}"
-    run_key = key(
-        settings.model_dump(exclude={"float", "xnor", "study", "seeds"} - {variant}),
-        params.runtime.model_dump(),
-        data_md5,
-    )
+    run_key = key(settings.of_training(variant), params.runtime.model_dump(), data_md5)
     checkpoints = Checkpoints(Path(".ckpt") / name, run_key)
     run = fit(data, settings, variant, params.runtime, checkpoints=checkpoints, title=name)
     write_outputs(run, data, data_md5, dataset, settings, variant, params.runtime)

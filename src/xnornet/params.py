@@ -176,6 +176,10 @@ class DatasetParams(Section):
         """The optimization of one variant (an `Xnor` for "xnor")."""
         return self.xnor if name == "xnor" else self.float
 
+    def of_training(self, name: Variant) -> dict[str, Any]:
+        """All that one training of a variant reads, as plain values."""
+        return self.model_dump(exclude={"float", "xnor", "study", "seeds"} - {name})
+
 
 class Arm(Section):
     """What one arm of the study has that the first has not; the first arm has everything.

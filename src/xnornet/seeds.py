@@ -35,11 +35,10 @@ def train_seeds(
     (percent).
     """
     columns = ("test_accuracy", "validation_accuracy")
-    settings = params.model_dump(exclude={"float", "xnor", "study", "seeds"} - {variant})
     rows = [{"seed": runtime.seed, **{name: first[name] for name in columns}}]
     for seed in range(runtime.seed + 1, runtime.seed + params.seeds):
         of_run = runtime.model_copy(update={"seed": seed})
-        digest = key(CODE, variant, settings, of_run.model_dump(), identity)
+        digest = key(CODE, variant, params.of_training(variant), of_run.model_dump(), identity)
         path = finished / f"{digest}.json"
         if not path.exists():
             checkpoints = Checkpoints(finished / f"{variant}-{seed}", digest)

@@ -45,7 +45,7 @@ def study(
             settings = settings_of(params, plan, arm)
             of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
             # Without what another training has: an arm added later leaves the finished ones as they are.
-            own = settings.model_dump(exclude={"float", "study", "seeds"}), params.study.image_size
+            own = settings.of_training("xnor"), params.study.image_size
             path = finished / f"{key(CODE, *own, of_run.model_dump(), identity)}.json"
             if not path.exists():
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]

@@ -9,12 +9,9 @@ from xnornet.engine import bits
 from xnornet.engine.graph import Graph
 from xnornet.engine.nodes import IMAGE, Node
 from xnornet.engine.op import Kind, Mode
-from xnornet.engine.program import (
-    Buffer,
+from xnornet.engine.program import Buffer, Program, Shape, Value
+from xnornet.engine.steps import (
     Epilogue,
-    Program,
-    Shape,
-    Value,
     add_binary_conv,
     add_float_conv,
     add_fold,

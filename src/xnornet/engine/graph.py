@@ -21,7 +21,8 @@ from xnornet.engine.nodes import (
     name_of,
     parse_node,
 )
-from xnornet.engine.program import Shape, folded_bytes
+from xnornet.engine.program import Shape
+from xnornet.engine.steps import folded_bytes
 from xnornet.engine.weights import MOST_PRODUCTS, folds
 
 TensorSpec = tuple[tuple[int, ...], np.dtype]

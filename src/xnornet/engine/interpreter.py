@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numba import carray, types
 
-from xnornet.engine import kernels
+from xnornet.engine import convolution, kernels
 from xnornet.engine.op import OP, Kind
 from xnornet.engine.vector import intrinsic, kept
 
@@ -49,10 +49,10 @@ def _compiled(sources: str) -> Callable[..., int]:
                 kind = op.kind
                 if kind == BINARY_CONV:
                     address = program + index * OP_SIZE
-                    kernels.binary_convolution(op, address, source, target, bits, n, part, parts)
+                    convolution.binary_convolution(op, address, source, target, bits, n, part, parts)
                 elif kind == FLOAT_CONV:
                     address = program + index * OP_SIZE
-                    kernels.float_convolution(op, address, source, target, bits, n, 0, 1)
+                    convolution.float_convolution(op, address, source, target, bits, n, 0, 1)
                 elif kind == PACK:
                     nan |= kernels.pack(op, source, target, n) != 0
                 elif kind == FOLD:

@@ -11,17 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from xnornet.engine import bits
 from xnornet.engine.arguments import Floats, channel_floats, channel_integers, floats_of, integer, thread_count
 from xnornet.engine.op import Mode
-from xnornet.engine.program import (
-    Buffer,
-    Epilogue,
-    Program,
-    Shape,
-    add_binary_conv,
-    add_fold,
-    add_input_scale,
-    add_pack,
-    folded_bytes,
-)
+from xnornet.engine.program import Buffer, Program, Shape
+from xnornet.engine.steps import Epilogue, add_binary_conv, add_fold, add_input_scale, add_pack, folded_bytes
 from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, Window
 
 KEPT_PROGRAMS = 16

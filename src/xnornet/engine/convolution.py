@@ -1,0 +1,96 @@
+"""Convolutions as Numba kernels: the loops around the register tiles."""
+
+from collections.abc import Callable
+
+from numba import njit
+
+from xnornet.engine.arrays import integers
+from xnornet.engine.counter import CARRY_SAVE, LOOKUP
+from xnornet.engine.lookup import lookup_tile
+from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
+from xnornet.engine.vector import WIDE
+
+# Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
+# then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, 16
+# registers hold 6 x 2 sums of bytes, 2 times 32 weights, a table and what is found in it.
+# The float convolution's 8 x 2 accumulators hide the latency of their additions.
+BINARY_ROWS, BINARY_PANELS = (6, 2) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
+FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
+
+
+def _convolution(
+    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, any_channels: bool
+) -> Callable[..., None]:
+    """The loops around a kind of tile: a block of pixels passes one group of panels after the other.
+
+    The group's weights stay in L1 meanwhile or, looked up, come from L2, in order.
+
+    half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. A tile takes up to a
+    second to compile, so that there is none where it does not pay.
+    any_channels: tiles need no mask for channels that do not fill their panels.
+    """
+
+    def passing(panels: int, masked: bool) -> Callable[..., None]:
+        """A function that takes the runs from `run` to `stop` through tiles of so many panels."""
+        with_half = half > 0 and not masked
+        wide, narrow = make_tile(rows, panels, masked=masked), make_tile(1, panels, masked=masked)
+        middle = make_tile(half, panels) if with_half else narrow
+
+        @njit(inline="always")
+        def pass_(address, source, target, bits, runs, run, stop, pixels, part, parts, panel):  # type: ignore[no-untyped-def]
+            for index in range(run, stop):
+                pixel, end = runs[4 * index], min(runs[4 * index + 1], pixels)
+                tap, taps = runs[4 * index + 2], runs[4 * index + 3]
+                if parts > 1:  # whole tiles
+                    tiles, first = -(-(end - pixel) // rows), pixel
+                    pixel = first + tiles * part // parts * rows
+                    end = min(first + tiles * (part + 1) // parts * rows, end)
+                while pixel + rows <= end:
+                    wide(address, source, target, bits, pixel, panel, tap, taps)
+                    pixel += rows
+                if with_half:  # known when it compiles
+                    while pixel + half <= end:
+                        middle(address, source, target, bits, pixel, panel, tap, taps)
+                        pixel += half
+                while pixel < end:
+                    narrow(address, source, target, bits, pixel, panel, tap, taps)
+                    pixel += 1
+
+        return pass_
+
+    # Past the last whole group of panels: as many again, of which the last is not full, or one.
+    with_last = panels > 1 and not any_channels
+    full, rest = passing(panels, False), passing(1, not any_channels)
+    last = passing(panels, True) if with_last else rest
+
+    @njit
+    def convolve(op, address, source, target, bits, images, part, parts):  # type: ignore[no-untyped-def]
+        """Of each run of pixels, share `part` of `parts`."""
+        pixels = op.count * images
+        blocks = integers(op.blocks, op.block_count + 1)
+        runs = integers(op.runs, 4 * blocks[op.block_count])
+        count = -(-op.channels // lanes)
+        whole = (count if any_channels else op.channels // lanes) // panels * panels
+        left = count - whole
+        for block in range(op.block_count):
+            run, stop = blocks[block], blocks[block + 1]
+            for panel in range(0, whole, panels):
+                full(address, source, target, bits, runs, run, stop, pixels, part, parts, panel)
+            if with_last and left == panels:
+                last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+            elif left:
+                rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+
+    return convolve
+
+
+binary_convolution = _convolution(
+    lookup_tile if LOOKUP else binary_tile,
+    BINARY_LANES,
+    BINARY_ROWS,
+    BINARY_PANELS,
+    half=BINARY_ROWS // 2,
+    any_channels=LOOKUP,
+)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0, any_channels=False)

@@ -1,0 +1,241 @@
+"""The steps of a program: sizes, tables and, of a convolution, the plan and what becomes of its results."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xnornet.engine import bits
+from xnornet.engine.convolution import BINARY_ROWS, FLOAT_ROWS
+from xnornet.engine.counter import BYTES_AT_MOST, HALFWORDS_AT_MOST, LOOKUP, LOOKUP_TABLE
+from xnornet.engine.op import Kind, Mode
+from xnornet.engine.panels import VECTOR
+from xnornet.engine.plan import Plan, border_groups, join_taps, make_plan, whole_groups
+from xnornet.engine.program import Buffer, Program, Shape, Value
+from xnornet.engine.tiles import LIMIT
+from xnornet.engine.weights import (
+    BinaryWeights,
+    FloatWeights,
+    Window,
+    count_limits,
+    flip_bytes,
+    int32,
+    per_channel,
+    places,
+)
+
+
+@dataclass(eq=False)
+class Epilogue:
+    """What a convolution does with its results. `None` as a target is the caller's array."""
+
+    mode: Mode | int
+    scale: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    threshold: np.ndarray | None = None
+    flip: np.ndarray | None = None
+    target: Buffer | None = None
+    residual: Buffer | None = None
+    scale_map: Buffer | None = None
+    bits: Buffer | None = None
+    bits_padding: int = 0
+
+    def fields(self, out: Shape, batch: int, plan: Plan) -> dict[str, Value]:
+        fields: dict[str, Value] = {
+            "mode": int(self.mode),
+            "channels": out.depth,
+            "count": out.pixels,
+            "target_bytes": out.float_bytes,
+            "bits_bytes": out.padded(self.bits_padding).packed_bytes,
+            "scale": per_channel(self.scale, out.depth, 0, np.float32),
+            "bias": per_channel(self.bias, out.depth, 0, np.float32),
+        }
+        if self.mode & Mode.STORE:
+            fields["target"] = self.target
+        if self.mode & Mode.RESIDUAL:
+            fields["residual"] = self.residual
+        if self.mode & Mode.SCALE:
+            fields["scale_map"] = self.scale_map
+        if self.mode & Mode.BITS:
+            # A channel that only fills up a panel must give bits of 0: no value reaches its threshold.
+            fields["threshold"] = per_channel(self.threshold, out.depth, np.inf, np.float32)
+        if self.mode & (Mode.BITS | Mode.COUNTS):
+            fields["bits"] = self.bits
+            fields["flip"] = flip_bytes(self.flip, out.depth)
+            size, words = (out.height, out.width), bits.word_count(out.depth)
+            fields["places"] = places(size, words, self.bits_padding, batch)[plan.order]
+        return fields
+
+
+def add_pack(program: Program, source: Buffer | None, target: Buffer | None, shape: Shape, padding: int) -> None:
+    """Signs of float32 images of `shape` -> packed images with `padding` zero words around."""
+    program.add(
+        Kind.PACK,
+        source=source,
+        target=target,
+        height=shape.height,
+        width=shape.width,
+        depth=shape.depth,
+        source_bytes=shape.float_bytes,
+        target_bytes=shape.padded(padding).packed_bytes,
+        target_padding=padding,
+    )
+
+
+def folded_bytes(shape: Shape, window: Window) -> int:
+    """Bytes of one folded image, see `kernels.fold`."""
+    _, width = window.output(shape.height, shape.width)
+    return 8 * (shape.height + 2 * window.padding) * width * bits.word_count(shape.depth * window.kernel_width)
+
+
+def add_fold(
+    program: Program,
+    source: Buffer | None,
+    target: Buffer | None,
+    shape: Shape,
+    padding: int,
+    window: Window,
+) -> None:
+    """Packed images of `shape`, with at least the padding of `window` -> folded ones."""
+    program.add(
+        Kind.FOLD,
+        source=source,
+        target=target,
+        height=shape.height + 2 * window.padding,
+        width=shape.width + 2 * padding,
+        channels=shape.depth,
+        out_width=window.output(shape.height, shape.width)[1],
+        depth=bits.word_count(shape.depth * window.kernel_width),
+        kernel_width=window.kernel_width,
+        stride=window.stride,
+        source_padding=padding - window.padding,
+        source_bytes=shape.padded(padding).packed_bytes,
+        target_bytes=folded_bytes(shape, window),
+    )
+
+
+def add_binary_conv(
+    program: Program,
+    weights: BinaryWeights,
+    source: Buffer | None,
+    shape: Shape,
+    padding: int,
+    window: Window,
+    epilogue: Epilogue,
+) -> None:
+    """Packed images of `shape`, padded at least as `window` is, or folded ones -> what the epilogue makes."""
+    out = Shape(*window.output(shape.height, shape.width), weights.channels)
+    if weights.folded:
+        image = folded_bytes(shape, window)
+        row = image // (shape.height + 2 * window.padding)
+        # A folded row has a pixel for each output column: the stride is already in it.
+        pixel = row // out.width
+        pixels = Window(1, 1).pixel_offsets((out.height, out.width), image, row * window.stride, pixel, program.batch)
+    else:
+        image = shape.padded(padding).packed_bytes
+        pixel = 8 * bits.word_count(shape.depth)
+        row = pixel * (shape.width + 2 * padding)
+        start = (padding - window.padding) * (row + pixel)
+        pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
+    axes = window.axes(shape.height, shape.width)
+    rows, columns = weights.counted_axes(*axes)
+    words = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
+    # Of several images a pass may have fewer, which must be the first in its order.
+    groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, words, BINARY_ROWS)
+    pattern, starts = weights.border(*axes, groups)
+    plan = make_plan(groups, words, columns.kernel, program.batch, BINARY_ROWS)
+    if epilogue.mode == Mode.COUNTS:
+        assert epilogue.threshold is not None
+        # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
+        table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, LIMIT)
+    else:
+        table = per_channel(starts, out.depth, 0, np.float32)
+    program.add(
+        Kind.BINARY_CONV,
+        source=source,
+        source_bytes=image,
+        weights=weights.panels,
+        lookup=LOOKUP_TABLE,
+        pixels=pixels[plan.order],
+        border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
+        table=table,
+        **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, joined=LOOKUP),
+        **epilogue.fields(out, program.batch, plan),
+    )
+
+
+def add_float_conv(
+    program: Program,
+    weights: FloatWeights,
+    source: Buffer | None,
+    shape: Shape,
+    padding: int,
+    window: Window,
+    epilogue: Epilogue,
+) -> None:
+    """float32 images of `shape`, with at least the padding of `window` -> what the epilogue makes."""
+    out = Shape(*window.output(shape.height, shape.width), weights.channels)
+    image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
+    row = pixel * (shape.width + 2 * padding)
+    start = (padding - window.padding) * (row + pixel)
+    groups = whole_groups(*window.axes(shape.height, shape.width))
+    plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_ROWS)
+    program.add(
+        Kind.FLOAT_CONV,
+        source=source,
+        source_bytes=image,
+        weights=weights.panels,
+        pixels=window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start),
+        **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes),
+        **epilogue.fields(out, program.batch, plan),
+    )
+
+
+def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, joined: bool = False) -> dict[str, Value]:
+    """The fields of a plan.
+
+    offsets: bytes from a window's first word or float to that of each tap of the kernel; sizes: vectors of weights of
+    each; joined: the vectors of a tap are for its bytes, so that taps that follow each other may be one.
+    """
+    vectors = int(sizes.sum())
+    places = np.cumsum(sizes) - sizes
+    offsets, places, sizes, runs = offsets[plan.taps], places[plan.taps], sizes[plan.taps], plan.runs
+    sums: dict[str, Value] = {}
+    if joined:
+        offsets, places, sizes, runs = join_taps(offsets, places, sizes, runs, BYTES_AT_MOST)
+        longest = int(sizes.max(initial=1))
+        chunk = BYTES_AT_MOST // longest
+        chunks = HALFWORDS_AT_MOST // (chunk * longest)
+        large = int(runs[:, 3].max() > chunk * chunks)
+        sums = {"sizes": sizes, "chunk": chunk, "chunks": chunks, "large": large}
+    return {
+        "offsets": np.stack([offsets, VECTOR * places], axis=1).astype(np.int64),
+        "vectors": vectors,
+        "runs": runs,
+        "blocks": plan.blocks,
+        "block_count": len(plan.blocks) - 1,
+        "order": int32(plan.order),
+        **sums,
+    }
+
+
+def add_input_scale(
+    program: Program, source: Buffer | None, target: Buffer | None, shape: Shape, window: Window
+) -> None:
+    """float32 images of `shape` -> K of each output pixel."""
+    height, width = window.output(shape.height, shape.width)
+    program.add(
+        Kind.INPUT_SCALE,
+        source=source,
+        target=target,
+        height=shape.height,
+        width=shape.width,
+        depth=shape.depth,
+        out_height=height,
+        out_width=width,
+        kernel_height=window.kernel_height,
+        kernel_width=window.kernel_width,
+        stride=window.stride,
+        padding=window.padding,
+        source_bytes=shape.float_bytes,
+        target_bytes=4 * height * width,
+    )
