@@ -21,6 +21,7 @@ from xnornet.nn.training import (
     TrainingError,
     architecture,
     fit,
+    imitated,
     learning_rate_factor,
     make_network,
     make_optimizer,
@@ -318,3 +319,19 @@ def test_channels_last_only_where_it_is_safe(params: Params, width: int, device:
     assert chosen == (torch.channels_last if wanted else torch.contiguous_format)
     never = params.shapes.training.model_copy(update={"channels_last": False})
     assert memory_format(model, never, torch.device(device)) == torch.contiguous_format
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "capabilities", "slow"),
+    [
+        ("bfloat16", "cpu", {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
+        ("bfloat16", "cpu", {"avx2": True, "avx512_bf16": True, "amx_bf16": False}, False),
+        ("bfloat16", "cpu", {"neon": True, "bf16": True}, False),
+        ("bfloat16", "cuda", {"avx2": True}, False),
+        ("float32", "cpu", {"avx2": True}, False),
+    ],
+)
+def test_bfloat16_is_called_slow_where_the_cpu_lacks_it(
+    precision: str, device: str, capabilities: dict[str, bool], slow: bool
+) -> None:
+    assert imitated(precision, torch.device(device), capabilities) == slow

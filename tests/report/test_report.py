@@ -74,7 +74,7 @@ def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
     assert "over the plain loop." not in prose(results)
     path = results.root / "plots/sweeps/filter_size.csv"
     pd.read_csv(path).assign(loop_noisy=True).to_csv(path, index=False)
-    assert "So are 2 of the 8 speed-ups over the plain loop." in prose(results)
+    assert "Marked too are 2 of the 8 speed-ups over the plain loop." in prose(results)
 
 
 def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Results) -> None:

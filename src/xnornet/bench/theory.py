@@ -6,7 +6,7 @@ from xnornet.bench import roofline
 from xnornet.bench.timing import timing_lock
 
 PAPER_RATIO = 64
-"""Binary operations a clock over float ones: a 64-bit word against one number (Rastegari et al. 2016, section 3.3)."""
+"""Binary operations a clock over float ones: a 64-bit word against one number (Rastegari et al. 2016, section 4.1)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def speedup_law(in_channels: int, kernel: int, ratio: float = PAPER_RATIO) -> fl
     Per output, a float convolution makes n = c N_W multiply-accumulates at a rate F: time n / F. The binary one makes
     them at a rate P = R F, and then one float operation for the scale: n / P + 1 / F. The quotient is
     S = (n / F) / (n / P + 1 / F) = R n / (n + R). With R = 64, a word of bits for one float, this is the paper's
-    S = 64 c N_W / (c N_W + 64) (Rastegari et al. 2016, section 3.3; its N_I cancels), 62.27 at c = 256 and 3x3. A CPU's
+    S = 64 c N_W / (c N_W + 64) (Rastegari et al. 2016, section 4.1; its N_I cancels), 62.27 at c = 256 and 3x3. A CPU's
     vectors hold several floats, and R is the quotient of its two measured peaks (`Peaks.ratio`).
 
     Neither law knows of packing, of borders, or of the number of filters. ValueError for numbers below 1.

@@ -77,7 +77,7 @@ def render(results: Results) -> str:
         sweeps={axis: tables.markdown(tables.sweep(results, axis)) for axis in SWEEPS},
         discussion=paragraphs(results),
         settings=tables.markdown(tables.settings(results)),
-        machine=_machine(results.machine()),
+        machine=_machine(results),
     )
 
 
@@ -101,11 +101,11 @@ def _short(results: Results, dataset: str) -> str:
     return f"{run.epochs} epochs on {run.image_size}x{run.image_size} images{width}"
 
 
-def _machine(machine: dict[str, Any]) -> str:
-    cpu = machine["cpu"]
+def _machine(results: Results) -> str:
+    machine = results.machine()
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items() if version)
     return (
-        f"{cpu['name']} (family {cpu['family']}, model {cpu['model']}), {machine['usable_cores']} cores, "
+        f"{results.processor()}, {machine['usable_cores']} cores, "
         f"{machine['memory_gib']} GiB, {machine['os']}, Python {machine['python']}; {libraries}. "
-        f"Vector instructions: {', '.join(cpu['vector_flags'])}."
+        f"Vector instructions: {', '.join(machine['cpu']['vector_flags'])}."
     )

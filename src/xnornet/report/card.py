@@ -41,7 +41,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "recipe": _recipe(settings),
         "batch": batch,
         "milliseconds": f"{times['packed_ms']:.3g}",
-        "cpu": results.machine()["cpu"]["name"],
+        "cpu": results.processor(),
         "limits": " ".join(limits),
     }
 

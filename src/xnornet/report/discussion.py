@@ -58,7 +58,7 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     yield claim(
         cost > 0,
         f"On {TITLES[dataset]}, binarization costs {cost:.2f} points of test accuracy "
-        f"({by_float['test_accuracy']:.2f} to {by_xnor['test_accuracy']:.2f} %).",
+        f"({by_float['test_accuracy']:.2f} to {by_xnor['test_accuracy']:.2f} %), each network trained by its own recipe.",
         f"On {TITLES[dataset]}, binarization costs nothing: {by_xnor['test_accuracy']:.2f} %, float "
         f"{by_float['test_accuracy']:.2f} %.",
     )
@@ -342,4 +342,4 @@ def _advice(results: Results) -> Iterator[str]:
     noisy, points = (
         sum(int(f(results.sweep(axis))) for axis in LAWFUL) for f in (lambda rows: rows.loop_noisy.sum(), len)
     )
-    yield claim(noisy > 0, f"So are {noisy} of the {points} speed-ups over the plain loop.")
+    yield claim(noisy > 0, f"Marked too are {noisy} of the {points} speed-ups over the plain loop.")

@@ -149,6 +149,16 @@ class Results:
         """The fingerprint of the machine that the timings come from."""
         return self.json("metrics/machine.json")
 
+    def processor(self) -> str:
+        """Its CPU, as far as known: vendors give quite different ones the same name."""
+        cpu = self.machine()["cpu"]
+        vectors = {"avx512f": "AVX-512", "avx2": "AVX2", "sve": "SVE", "asimd": "NEON"}
+        parts = [
+            *(f"{key} {cpu[key]}" for key in ("family", "model") if cpu[key] is not None),
+            *[name for flag, name in vectors.items() if flag in cpu["vector_flags"]][:1],
+        ]
+        return f"{cpu['name']} ({', '.join(parts)})" if parts else cpu["name"]
+
 
 def _check_finite(path: str, key: str, value: Any) -> None:
     if isinstance(value, dict):

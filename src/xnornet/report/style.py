@@ -61,5 +61,5 @@ def figure(folder: Path, name: str, width: float = 8, height: float = 4.5, **gri
 def measured_on(drawn: Figure, results: Results) -> None:
     """Say below the figure which CPU and torch the times are from."""
     machine = results.machine()
-    text = f"{machine['cpu']['name']}, {machine['usable_cores']} cores; torch {machine['libraries']['torch']}"
+    text = f"{results.processor()}, {machine['usable_cores']} cores; torch {machine['libraries']['torch']}"
     drawn.supxlabel(text, fontsize=9, color=GREY)
