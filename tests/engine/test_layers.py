@@ -200,7 +200,7 @@ def test_what_an_interrupted_call_leaves_running_holds_its_arrays(monkeypatch):
     _, layer = given_layer(50, 70, padding=1)
     held = []
 
-    def interrupted(program, x, y, images, part, parts, arrays=None):
+    def interrupted(program, x, y, images, arrays=None):
         if arrays is None:
             raise KeyboardInterrupt
         held.append(arrays)
@@ -235,10 +235,11 @@ for layer, x, y in zip(*pickle.load(open(sys.argv[1], "rb")), strict=True):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_threads_after_a_fork():
-    """The child has the parent's pool of threads, but not the threads."""
+@pytest.mark.parametrize("count", [1, 4])
+def test_threads_after_a_fork(count):
+    """The child has the parent's pool of threads and its helpers, but not the threads."""
     _, layer = given_layer(50, 70, padding=1)
-    x = images(4, 9, 11, 70)
+    x = images(count, 9, 11, 70)
     wanted = layer(x, threads=2)
     child = os.fork()
     if not child:

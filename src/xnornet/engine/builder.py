@@ -9,7 +9,7 @@ from xnornet.engine import bits
 from xnornet.engine.graph import Graph
 from xnornet.engine.nodes import IMAGE, Node
 from xnornet.engine.op import Kind, Mode
-from xnornet.engine.program import Buffer, Program, Shape, Value
+from xnornet.engine.program import Buffer, Program, Shape, Value, row_units
 from xnornet.engine.steps import (
     Epilogue,
     add_binary_conv,
@@ -35,7 +35,7 @@ class _Builder:
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray]) -> None:
         self.graph, self.tensors = graph, tensors
-        self.program = Program(BATCH, shares_pixels=False)
+        self.program = Program(BATCH)
         self.buffers: dict[str, Buffer | None] = {IMAGE: None, graph.logits: None}
         self.free: dict[tuple, list[Buffer]] = {}
         last_reader = {name: node.name for node in graph.nodes for name in self.inputs(node)}
@@ -90,13 +90,14 @@ class _Builder:
             None if packed is None else np.unpackbits(packed, bitorder="little", count=self.shape(self.node.bits).depth)
         )
 
-    def add(self, kind: Kind, **extra: Value) -> None:
-        """An operation that is no convolution: sizes from its input and its result."""
+    def add(self, kind: Kind, rows: int = 1, **extra: Value) -> None:
+        """An operation that is no convolution: sizes from its input and its result. rows: that threads may share."""
         node = self.node
         shape, made = self.shape(node.input), node.output or node.bits
         out = self.graph.values[str(made)]
         self.program.add(
             kind,
+            units=row_units(rows),
             source=self.buffer(node.input),
             target=self.buffer(made),
             height=shape.height,
@@ -138,7 +139,7 @@ class _Builder:
             table = (levels - self.need("mean")[:, None]) / self.need("std")[:, None]
         depth = self.shape(IMAGE).depth
         parts = np.tile(256 * np.arange(depth), self.shape(IMAGE).width)  # of each value of a row: its channel's
-        self.add(Kind.NORMALIZE, table=np.ascontiguousarray(table), offsets=parts)
+        self.add(Kind.NORMALIZE, self.shape(IMAGE).height, table=np.ascontiguousarray(table), offsets=parts)
 
     def float_conv(self, node: Node) -> None:
         mode = (Mode.STORE if node.output else 0) | (Mode.BITS if node.bits else 0) | (Mode.RELU if node.relu else 0)
@@ -169,14 +170,14 @@ class _Builder:
     def pool_bits(self, node: Node) -> None:
         shape = self.shape(node.input)
         flip = bits.pack_bits(np.asarray(self.flip(), bool))
-        self.add(Kind.POOL_BITS, flip=flip)
+        self.add(Kind.POOL_BITS, self.shape(node.bits).height, flip=flip)
         self.program.steps[-1]["depth"] = bits.word_count(shape.depth)
 
     def pool_floats(self, node: Node) -> None:
-        self.add(Kind.POOL_FLOATS)
+        self.add(Kind.POOL_FLOATS, self.shape(node.output).height)
 
     def batch_norm(self, node: Node) -> None:
-        self.add(Kind.BATCH_NORM, scale=self.need("scale"), bias=self.need("bias"))
+        self.add(Kind.BATCH_NORM, self.shape(node.input).height, scale=self.need("scale"), bias=self.need("bias"))
         if node.bits:
             floats, packed = self.buffer(node.output), self.buffer(node.bits)
             add_pack(self.program, floats, packed, self.shape(node.bits), self.padding(node.bits))

@@ -19,6 +19,16 @@ BINARY_ROWS, BINARY_PANELS = (6, 2) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) 
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 
+def binary_units(blocks: int, channels: int) -> int:
+    """Units of a binary convolution that threads may share: a block of pixels for a group of panels each."""
+    return blocks * -(-channels // (BINARY_PANELS * BINARY_LANES))
+
+
+def float_units(blocks: int, channels: int) -> int:
+    """The same of a float convolution."""
+    return blocks * -(-channels // (FLOAT_PANELS * FLOAT_LANES))
+
+
 def _convolution(
     make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, any_channels: bool
 ) -> Callable[..., None]:
@@ -38,14 +48,10 @@ def _convolution(
         middle = make_tile(half, panels) if with_half else narrow
 
         @njit(inline="always")
-        def pass_(address, source, target, bits, runs, run, stop, pixels, part, parts, panel):  # type: ignore[no-untyped-def]
+        def pass_(address, source, target, bits, runs, run, stop, pixels, panel):  # type: ignore[no-untyped-def]
             for index in range(run, stop):
                 pixel, end = runs[4 * index], min(runs[4 * index + 1], pixels)
                 tap, taps = runs[4 * index + 2], runs[4 * index + 3]
-                if parts > 1:  # whole tiles
-                    tiles, first = -(-(end - pixel) // rows), pixel
-                    pixel = first + tiles * part // parts * rows
-                    end = min(first + tiles * (part + 1) // parts * rows, end)
                 while pixel + rows <= end:
                     wide(address, source, target, bits, pixel, panel, tap, taps)
                     pixel += rows
@@ -62,25 +68,26 @@ def _convolution(
     # Past the last whole group of panels: as many again, of which the last is not full, or one.
     with_last = panels > 1 and not any_channels
     full, rest = passing(panels, False), passing(1, not any_channels)
-    last = passing(panels, True) if with_last else rest
+    ending = passing(panels, True) if with_last else rest
 
     @njit
-    def convolve(op, address, source, target, bits, images, part, parts):  # type: ignore[no-untyped-def]
-        """Of each run of pixels, share `part` of `parts`."""
+    def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
+        """The units from `first` to before `last`: of each block of pixels, one group of panels after the other."""
         pixels = op.count * images
         blocks = integers(op.blocks, op.block_count + 1)
         runs = integers(op.runs, 4 * blocks[op.block_count])
         count = -(-op.channels // lanes)
-        whole = (count if any_channels else op.channels // lanes) // panels * panels
-        left = count - whole
-        for block in range(op.block_count):
-            run, stop = blocks[block], blocks[block + 1]
-            for panel in range(0, whole, panels):
-                full(address, source, target, bits, runs, run, stop, pixels, part, parts, panel)
-            if with_last and left == panels:
-                last(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
-            elif left:
-                rest(address, source, target, bits, runs, run, stop, pixels, part, parts, whole)
+        groups = -(-count // panels)
+        whole = (count if any_channels else op.channels // lanes) // panels
+        for unit in range(first, last):
+            block, group = unit // groups, unit % groups
+            run, stop, panel = blocks[block], blocks[block + 1], panels * group
+            if group < whole:
+                full(address, source, target, bits, runs, run, stop, pixels, panel)
+            elif with_last and count - panel == panels:
+                ending(address, source, target, bits, runs, run, stop, pixels, panel)
+            else:
+                rest(address, source, target, bits, runs, run, stop, pixels, panel)
 
     return convolve
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numba
 import numpy as np
-from numba import carray, types
+from numba import carray, njit, types
 
-from xnornet.engine import convolution, kernels
+from xnornet.engine import convolution, kernels, sharing
+from xnornet.engine.arrays import integers
 from xnornet.engine.op import OP, Kind
 from xnornet.engine.vector import intrinsic, kept
 
@@ -30,45 +31,81 @@ def _records(context, address):  # type: ignore[no-untyped-def]
     return types.CPointer(_RECORD)(types.int64), codegen
 
 
-def _compiled(sources: str) -> Callable[..., int]:
-    def run(program, length, x, y, images, batch, part, parts):  # type: ignore[no-untyped-def]
+@njit(inline="always")
+def _operate(op, record, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
+    """The units of an operation from `first` to before `last`; record: its address. Whether a packed float was NaN."""
+    kind = op.kind
+    nan = False
+    if kind == BINARY_CONV:
+        convolution.binary_convolution(op, record, source, target, bits, images, first, last)
+    elif kind == FLOAT_CONV:
+        convolution.float_convolution(op, record, source, target, bits, images, first, last)
+    elif kind == PACK:
+        nan = kernels.pack(op, source, target, images, first, last) != 0
+    elif kind == FOLD:
+        kernels.fold(op, source, target, images, first, last)
+    elif kind == NORMALIZE:
+        kernels.normalize(op, source, target, images, first, last)
+    elif kind == POOL_BITS:
+        kernels.pool_bits(op, source, target, images, first, last)
+    elif kind == POOL_FLOATS:
+        kernels.pool_floats(op, source, target, images, first, last)
+    elif kind == BATCH_NORM:
+        kernels.batch_norm(op, source, target, images, first, last)
+    elif kind == INPUT_SCALE:
+        kernels.input_scale(op, source, target, images)
+    elif kind == AVERAGE:
+        kernels.average(op, source, target, images)
+    return nan
+
+
+@njit(inline="always")
+def _interpret(program, length, x, y, images, batch, progress):  # type: ignore[no-untyped-def]
+    """All operations or, with `progress`, those units of each that no other thread has claimed."""
+    ops = carray(_records(program), (length,))
+    nan = False
+    for start in range(0, images, batch):
+        for index in range(length):
+            op, record, place = ops[index], program + index * OP_SIZE, progress + index * sharing.PROGRESS
+            source = op.source if op.source else x + start * op.source_bytes
+            target = op.target if op.target else y + start * op.target_bytes
+            bits = op.bits if op.bits else y + start * op.bits_bytes
+            first = sharing.claim(place) if progress else 0
+            while first < op.units:
+                last = first + 1 if progress else op.units
+                nan |= _operate(op, record, source, target, bits, min(batch, images - start), first, last)
+                if progress:
+                    sharing.finish(place)
+                first = sharing.claim(place) if progress else op.units
+            if progress:
+                sharing.wait(place, op.units)
+    return nan
+
+
+def _compiled(sources: str) -> Callable[..., bool]:
+    def run(program, length, x, y, images, batch, progress, team):  # type: ignore[no-untyped-def]
         """Run the `length` records at address `program` over images at address `x`, writing at `y`; `batch` at a time.
 
-        Of each convolution's pixels only share `part` of `parts`. Returns not zero if a packed float was NaN.
+        progress, team: 0 or, where a team shares one image, addresses, see `sharing`; progress has `PROGRESS` bytes for
+        each record, zero at first. Without a program, help the team until there is nothing to do for a while.
+        Returns whether a packed float was NaN.
         """
         sources  # noqa: B018  # part of the cache's key, see below
-        ops = carray(_records(program), (length,))
-        nan = 0
-        for start in range(0, images, batch):
-            n = min(batch, images - start)
-            for index in range(length):
-                op = ops[index]
-                source = op.source if op.source else x + start * op.source_bytes
-                target = op.target if op.target else y + start * op.target_bytes
-                bits = op.bits if op.bits else y + start * op.bits_bytes
-                kind = op.kind
-                if kind == BINARY_CONV:
-                    address = program + index * OP_SIZE
-                    convolution.binary_convolution(op, address, source, target, bits, n, part, parts)
-                elif kind == FLOAT_CONV:
-                    address = program + index * OP_SIZE
-                    convolution.float_convolution(op, address, source, target, bits, n, 0, 1)
-                elif kind == PACK:
-                    nan |= kernels.pack(op, source, target, n) != 0
-                elif kind == FOLD:
-                    kernels.fold(op, source, target, n)
-                elif kind == NORMALIZE:
-                    kernels.normalize(op, source, target, n)
-                elif kind == POOL_BITS:
-                    kernels.pool_bits(op, source, target, n)
-                elif kind == POOL_FLOATS:
-                    kernels.pool_floats(op, source, target, n)
-                elif kind == BATCH_NORM:
-                    kernels.batch_norm(op, source, target, n)
-                elif kind == INPUT_SCALE:
-                    kernels.input_scale(op, source, target, n)
-                elif kind == AVERAGE:
-                    kernels.average(op, source, target, n)
+        helping, looking, nan = program == 0, True, False
+        if team and not helping:
+            sharing.offer(team)
+        while looking:
+            job = sharing.last_job(team) if helping else 0
+            inside = not helping or sharing.enter(team)
+            if inside and helping:
+                program, length, x, y, progress = integers(team + sharing.ARGUMENTS, 5)
+            if inside:  # in one place: the code is large
+                nan = _interpret(program, length, x, y, images, batch, progress)
+            if inside and helping:
+                sharing.leave(team, nan)
+            looking = helping and sharing.another_job(team, job)
+        if team and not helping:
+            nan |= sharing.close(team)
         return nan
 
     return kept(run, nogil=True)
@@ -104,5 +141,22 @@ def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="xnornet")
 
 
+@cache
+def team(helpers: int) -> sharing.Team:
+    """So many threads that help with one image, for as long as the process lives."""
+    return sharing.Team(helpers, run)
+
+
+@cache
+def usable_cores() -> int:
+    """Cores that this process may run on; more threads would only be in each other's way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _forget_threads() -> None:
+    pool.cache_clear()
+    team.cache_clear()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=pool.cache_clear)  # a fork has the pools, but not their threads
+    os.register_at_fork(after_in_child=_forget_threads)  # a fork has the pools, but not their threads

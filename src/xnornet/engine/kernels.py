@@ -1,6 +1,7 @@
 """The operations of a program that are no convolutions, as Numba kernels: what memory bounds.
 
-Each takes the record `op`, addresses and a number of images. Channels come last.
+Each takes the record `op`, addresses and a number of images and, where threads may share its rows, which of the units
+they are cut into: from `first` to before `last`. Channels come last.
 """
 
 import numpy as np
@@ -11,16 +12,23 @@ from xnornet.engine.signs import pack16, pack64
 
 
 @njit
-def pack(op, source, target, images):  # type: ignore[no-untyped-def]
+def _rows(op, height, first, last):  # type: ignore[no-untyped-def]
+    """Of so many rows, those of the units `first` to `last`: the first one, and the one behind the last."""
+    return height * first // op.units, height * last // op.units
+
+
+@njit
+def pack(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """Signs of float32 (height, width, depth) into the words of a padded packed image. Not zero if any is NaN."""
     depth, pad = op.depth, op.target_padding
     full, tail = depth // 64, depth % 64
     pixel_bytes = 8 * (full + (tail > 0))
     row_bytes = pixel_bytes * (op.width + 2 * pad)
+    begin, end = _rows(op, op.height, first, last)
     nan = np.uint64(0)
     for image in range(images):
-        x = source + image * op.source_bytes
-        for y in range(op.height):
+        x = source + image * op.source_bytes + 4 * begin * op.width * depth
+        for y in range(begin, end):
             out = target + image * op.target_bytes + (y + pad) * row_bytes + pad * pixel_bytes
             row = words(out, op.width * (full + (tail > 0)))
             place = 0
@@ -44,18 +52,19 @@ def pack(op, source, target, images):  # type: ignore[no-untyped-def]
 
 
 @njit
-def fold(op, source, target, images):  # type: ignore[no-untyped-def]
+def fold(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """Kernel columns into channels: for each output column the bits of its kernel_width pixels, one after the other.
 
     With few channels a word a pixel is mostly empty. Packed (height, width, 1) -> (height, out_width, depth words).
     """
     bits = op.channels  # of one pixel, below 64
     extra = op.source_padding  # beyond the padding that the window wants
+    begin, end = _rows(op, op.height, first, last)
     for image in range(images):
         x = words(source + image * op.source_bytes, op.source_bytes // 8)
         out = words(target + image * op.target_bytes, op.height * op.out_width * op.depth)
-        place = 0
-        for y in range(op.height):
+        place = begin * op.out_width * op.depth
+        for y in range(begin, end):
             start = (y + extra) * op.width + extra
             if op.depth <= 2:
                 _fold_row(x[start:], out[place:], op)
@@ -109,15 +118,16 @@ def _fold_row(x, out, op):  # type: ignore[no-untyped-def]
 
 
 @njit
-def normalize(op, source, target, images):  # type: ignore[no-untyped-def]
+def normalize(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """uint8 (height, width, depth) -> float32 through a table (depth, 256), into a padded image."""
-    height, depth, pad = op.height, op.depth, op.target_padding
+    depth, pad = op.depth, op.target_padding
+    begin, end = _rows(op, op.height, first, last)
     row = op.width * depth
     table, parts = floats(op.table, depth * 256), integers(op.offsets, row)
     for image in range(images):
         x = bytes_(source + image * op.source_bytes, op.source_bytes)
         out = floats(target + image * op.target_bytes, op.target_bytes // 4)
-        for y in range(height):
+        for y in range(begin, end):
             place = (y + pad) * (row + 2 * pad * depth) + pad * depth
             levels, results = x[y * row : (y + 1) * row], out[place : place + row]
             for index in range(row):
@@ -125,9 +135,10 @@ def normalize(op, source, target, images):  # type: ignore[no-untyped-def]
 
 
 @njit
-def pool_bits(op, source, target, images):  # type: ignore[no-untyped-def]
+def pool_bits(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """Maximum of signs, an OR, over windows; then the bits in `flip` inverted (slopes below 0)."""
     depth, stride, columns, kernel_width = op.depth, op.stride, op.out_width, op.kernel_width
+    begin, end = _rows(op, op.out_height, first, last)
     flip = words(op.flip, depth)
     in_width = op.width + 2 * op.source_padding
     out_width = columns + 2 * op.target_padding
@@ -135,7 +146,7 @@ def pool_bits(op, source, target, images):  # type: ignore[no-untyped-def]
     for image in range(images):
         x = words(source + image * op.source_bytes, op.source_bytes // 8)
         out = words(target + image * op.target_bytes, op.target_bytes // 8)
-        for y in range(op.out_height):
+        for y in range(begin, end):
             place = ((y + op.target_padding) * out_width + op.target_padding) * depth
             results = out[place : place + columns * depth]
             # First down the columns, whose words follow each other.
@@ -153,14 +164,15 @@ def pool_bits(op, source, target, images):  # type: ignore[no-untyped-def]
 
 
 @njit
-def pool_floats(op, source, target, images):  # type: ignore[no-untyped-def]
+def pool_floats(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """Maximum of floats over windows."""
     depth = op.depth
+    begin, end = _rows(op, op.out_height, first, last)
     for image in range(images):
         x = floats(source + image * op.source_bytes, op.source_bytes // 4)
         out = floats(target + image * op.target_bytes, op.target_bytes // 4)
-        place = 0
-        for y in range(op.out_height):
+        place = begin * op.out_width * depth
+        for y in range(begin, end):
             for column in range(op.out_width):
                 start = (y * op.stride * op.width + column * op.stride) * depth
                 for channel in range(depth):
@@ -173,15 +185,16 @@ def pool_floats(op, source, target, images):  # type: ignore[no-untyped-def]
 
 
 @njit
-def batch_norm(op, source, target, images):  # type: ignore[no-untyped-def]
+def batch_norm(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """y = scale x + bias per channel, optionally max(y, 0)."""
     depth = op.depth
     scale, bias = floats(op.scale, depth), floats(op.bias, depth)
+    begin, end = _rows(op, op.height, first, last)
     for image in range(images):
         x = floats(source + image * op.source_bytes, op.count * depth)
         out = floats(target + image * op.target_bytes, op.count * depth)
-        index = 0
-        for _ in range(op.count):
+        index = begin * op.width * depth
+        for _ in range((end - begin) * op.width):
             for channel in range(depth):
                 y = x[index] * scale[channel] + bias[channel]
                 out[index] = np.float32(0) if op.relu and y < 0 else y

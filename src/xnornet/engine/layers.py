@@ -116,7 +116,8 @@ class PackedConv2d:
         """float32 (N, H, W, C) -> float32 (N, H', W', O).
 
         input_scale: multiply by K, mean|x| over the channels under a box filter (Rastegari et al. 2016, eq. 11).
-        threads: share out the images or, of a single image, the output pixels; the result has the same bits.
+        threads: share out the images or, of a single image that takes long enough, the work; the result has the same
+        bits.
         ValueError for a wrong dtype, rank or number of channels, for NaN, and for an image smaller than the kernel.
         """
         x, threads = self._images(x), thread_count(threads)
@@ -214,7 +215,6 @@ class PackedConv2d:
         shape = Shape(*size)
         padded = shape.padded(self.window.padding)
         program = self._new_program(shape, (padded.height, padded.width, bits.word_count(shape.depth)))
-        program.shares_pixels = False
         add_pack(program, None, None, shape, self.window.padding)
         return self._programs.keep(("pack", size), program)
 

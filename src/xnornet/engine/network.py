@@ -48,7 +48,8 @@ class PackedNetwork:
     def __call__(self, images: NDArray[np.uint8], threads: int = 1) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) -> float32 logits (N, classes). ValueError for another dtype or shape.
 
-        threads: share out the images; the result has the same bits.
+        threads: share out the images or, of a single image that takes long enough, the work; the result has the same
+        bits.
         """
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
             raise ValueError(f"images must be a uint8 array, not {getattr(images, 'dtype', type(images).__name__)}")

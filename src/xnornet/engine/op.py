@@ -68,6 +68,7 @@ FIELDS = (
     "block_count",
     "channels",  # of the output
     "count",  # output pixels of one image
+    "units",  # that threads may share, see `sharing`; at least 1
     "relu",  # of a BatchNorm, 1: negative floats become 0
     "height",
     "width",

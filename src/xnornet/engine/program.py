@@ -1,14 +1,21 @@
 """Programs: steps with named buffers, made into records that the interpreter runs."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
-from math import prod
 
 import numpy as np
 
 from xnornet.engine import bits
-from xnornet.engine.interpreter import address, pool, run
+from xnornet.engine.interpreter import address, pool, run, team, usable_cores
 from xnornet.engine.op import OP, Kind
+from xnornet.engine.sharing import PROGRESS
+
+LEAST_WORK = 10_000_000
+"""Of an image, in binary products, that is worth sharing: less takes some 30 microseconds, and as long with helpers."""
+
+ROW_UNITS = 8
+"""Units, at most, of an operation that threads share by rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,56 +36,70 @@ class Program:
     batch: int
     result: tuple[int, ...] = ()
     """Shape of what one image becomes."""
-    shares_pixels: bool = True
-    """Whether threads may share out the pixels of one image: only if nothing reads what a convolution made."""
     steps: list[dict[str, Value]] = field(default_factory=list)
+    work: int = 0
+    """Of the convolutions, for an image: binary products, of which a float one takes as long as some 16."""
     _free: list["_Arena"] = field(default_factory=list)
 
-    def add(self, kind: Kind, **fields: Value) -> None:
-        """Append an operation; the fields that it does not name are 0."""
-        self.steps.append({"kind": int(kind), **fields})
+    def add(self, kind: Kind, *, units: int, **fields: Value) -> None:
+        """Append an operation of so many units, see `sharing`; the fields that it does not name are 0."""
+        self.steps.append({"kind": int(kind), "units": units, **fields})
+
+    @cached_property
+    def most_units(self) -> int:
+        """Threads for which an operation has work."""
+        return max(step["units"] for step in self.steps)  # type: ignore[type-var, return-value]
 
     def __call__(self, x: np.ndarray, y: np.ndarray, images: int, threads: int = 1) -> bool:
         """Run over `images` images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
 
-        With several threads the images are shared out, or the pixels of the convolutions where there is one image only.
+        With several threads the images are shared out, or the units of the operations where there is one image only.
         """
-        x_address, y_address = address(x), address(y)
-        if threads == 1 or images == 0 or (images == 1 and not self.shares_pixels):
-            return self._run(x_address, y_address, images, 0, 1)
-        if images == 1:
-            parts = min(threads, prod(self.result[:-1]))
-            jobs = [(x_address, y_address, 1, part, parts) for part in range(parts)]
-        else:
-            x_size, y_size = x.nbytes // images, y.nbytes // images
-            edges = [images * part // threads for part in range(threads + 1)]
-            jobs = [
-                (x_address + first * x_size, y_address + first * y_size, last - first, 0, 1)
-                for first, last in pairwise(edges)
-                if last > first
-            ]
+        if images == 1 and threads > 1:
+            threads = min(threads, usable_cores(), self.most_units) if self.work >= LEAST_WORK else 1
+        if threads == 1 or images == 0:
+            return self._run(address(x), address(y), images)
+        if images > 1:
+            return self._share_images(x, y, images, threads)
+        arena = self._arena()
+        nan = team(threads - 1)(arena.address, len(self.steps), address(x), address(y), arena.progress)
+        self._free.append(arena)
+        return nan
+
+    def _share_images(self, x: np.ndarray, y: np.ndarray, images: int, threads: int) -> bool:
+        x_address, x_size, y_address, y_size = address(x), x.nbytes // images, address(y), y.nbytes // images
+        edges = [images * part // threads for part in range(threads + 1)]
+        jobs = [
+            (x_address + first * x_size, y_address + first * y_size, last - first)
+            for first, last in pairwise(edges)
+            if last > first
+        ]
         # Jobs hold the arrays: where Ctrl-C ends this call, those of the pool still read and write them.
         others = [pool(len(jobs)).submit(self._run, *job, (x, y)) for job in jobs[1:]]
         nan = self._run(*jobs[0])
         return any([nan, *(other.result() for other in others)])
 
-    def _run(self, x: int, y: int, images: int, part: int, parts: int, _held: object = None) -> bool:
-        # pop and append of a list are atomic: a thread has its arena for itself.
-        try:
-            arena = self._free.pop()
-        except IndexError:
-            arena = _Arena(self.steps)
-        nan = run(arena.address, len(self.steps), x, y, images, self.batch, part, parts)
+    def _run(self, x: int, y: int, images: int, _held: object = None) -> bool:
+        arena = self._arena()
+        nan = run(arena.address, len(self.steps), x, y, images, self.batch, 0, 0)
         self._free.append(arena)
-        return nan != 0
+        return nan
+
+    def _arena(self) -> "_Arena":
+        # pop and append of a list are atomic: a call has its arena for itself.
+        try:
+            return self._free.pop()
+        except IndexError:
+            return _Arena(self.steps)
 
 
 class _Arena:
-    """The buffers of a program and its records, with addresses in them."""
+    """The buffers of a program, its records, with addresses in them, and how far the threads that share them are."""
 
     def __init__(self, steps: list[dict[str, Value]]) -> None:
         self.memory: dict[Buffer, np.ndarray] = {}
         self.records = np.zeros(len(steps), OP)
+        self.progress = bits.aligned((len(steps), PROGRESS), np.uint8)
         for record, step in zip(self.records, steps, strict=True):
             for name, value in step.items():
                 record[name] = self._number(value)
@@ -118,3 +139,8 @@ class Shape:
     @property
     def packed_bytes(self) -> int:
         return 8 * self.pixels * bits.word_count(self.depth)
+
+
+def row_units(rows: int) -> int:
+    """Units of an operation that goes from row to row."""
+    return min(rows, ROW_UNITS)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from xnornet.engine import bits
-from xnornet.engine.convolution import BINARY_ROWS, FLOAT_ROWS
+from xnornet.engine.convolution import BINARY_ROWS, FLOAT_ROWS, binary_units, float_units
 from xnornet.engine.counter import BYTES_AT_MOST, HALFWORDS_AT_MOST, LOOKUP, LOOKUP_TABLE
 from xnornet.engine.op import Kind, Mode
 from xnornet.engine.panels import VECTOR
 from xnornet.engine.plan import Plan, border_groups, join_taps, make_plan, whole_groups
-from xnornet.engine.program import Buffer, Program, Shape, Value
+from xnornet.engine.program import Buffer, Program, Shape, Value, row_units
 from xnornet.engine.tiles import LIMIT
 from xnornet.engine.weights import (
     BinaryWeights,
@@ -70,6 +70,7 @@ def add_pack(program: Program, source: Buffer | None, target: Buffer | None, sha
     """Signs of float32 images of `shape` -> packed images with `padding` zero words around."""
     program.add(
         Kind.PACK,
+        units=row_units(shape.height),
         source=source,
         target=target,
         height=shape.height,
@@ -96,11 +97,13 @@ def add_fold(
     window: Window,
 ) -> None:
     """Packed images of `shape`, with at least the padding of `window` -> folded ones."""
+    height = shape.height + 2 * window.padding
     program.add(
         Kind.FOLD,
+        units=row_units(height),
         source=source,
         target=target,
-        height=shape.height + 2 * window.padding,
+        height=height,
         width=shape.width + 2 * padding,
         channels=shape.depth,
         out_width=window.output(shape.height, shape.width)[1],
@@ -149,8 +152,10 @@ def add_binary_conv(
         table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, LIMIT)
     else:
         table = per_channel(starts, out.depth, 0, np.float32)
+    program.work += out.pixels * out.depth * shape.depth * window.kernel_height * window.kernel_width
     program.add(
         Kind.BINARY_CONV,
+        units=binary_units(len(plan.blocks) - 1, out.depth),
         source=source,
         source_bytes=image,
         weights=weights.panels,
@@ -179,8 +184,10 @@ def add_float_conv(
     start = (padding - window.padding) * (row + pixel)
     groups = whole_groups(*window.axes(shape.height, shape.width))
     plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_ROWS)
+    program.work += 16 * out.pixels * out.depth * shape.depth * window.kernel_height * window.kernel_width
     program.add(
         Kind.FLOAT_CONV,
+        units=float_units(len(plan.blocks) - 1, out.depth),
         source=source,
         source_bytes=image,
         weights=weights.panels,
@@ -225,6 +232,7 @@ def add_input_scale(
     height, width = window.output(shape.height, shape.width)
     program.add(
         Kind.INPUT_SCALE,
+        units=1,
         source=source,
         target=target,
         height=shape.height,
