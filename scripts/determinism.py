@@ -52,7 +52,9 @@ def logits(folder: Path, dataset: str, variables: dict[str, str]) -> bytes:
         f"sys.stdout.buffer.write(PackedNetwork.load('models/packed/{dataset}.safetensors')(images).tobytes())"
     )
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=folder, env=environment(folder) | variables, check=True, stdout=-1).stdout
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder) | variables, check=True, stdout=subprocess.PIPE
+    ).stdout
 
 
 def main() -> None:

@@ -47,7 +47,7 @@ def main() -> None:
     seen: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {shape: [] for shape in shapes}
 
     def watched(weight: Tensor, grad: Tensor) -> Tensor:
-        seen[weight.shape] = [*seen[weight.shape][-MEAN_OF:], terms(weight, grad)]
+        seen[weight.shape] = [*seen[weight.shape][1 - MEAN_OF :], terms(weight, grad)]
         return binarize.update_binary_grad_weight(weight, grad)
 
     binarize._GRADIENTS["corrected"] = watched

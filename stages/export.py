@@ -11,26 +11,26 @@ from xnornet.files import write_csv, write_json
 from xnornet.nn import load_model, save_model
 from xnornet.nn.training import architecture, make_network
 from xnornet.params import load
-from xnornet.stage import arguments, stage
+from xnornet.stage import arguments, md5, stage
 
 
 def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
-    packed_file = Path(f"models/packed/{dataset}.safetensors")
-    model, about = load_model(f"models/{dataset}-xnor.safetensors")
-    data = Prepared.load(f"data/{dataset}.safetensors")
+    data_file, packed_file = Path(f"data/{dataset}.safetensors"), Path(f"models/packed/{dataset}.safetensors")
+    model, about = load_model(f"models/{dataset}-xnor.safetensors", data_md5=md5(data_file))
+    data = Prepared.load(data_file)
     packed_file.parent.mkdir(parents=True, exist_ok=True)
     pack(model, about, image_size=data.test.images.shape[1]).save(packed_file)
     packed = PackedNetwork.load(packed_file)
-    same = agreement(model, packed, data.test.images, data.test.labels)
-    write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": same}})
-    # The twin's size does not depend on its training: without it, a change there concerns neither this stage nor bench.
+    answers = agreement(model, packed, data.test.images, data.test.labels)
+    # Untrained, since its size is the same: so, a change to its training concerns neither this stage nor bench.
     settings = load().dataset(dataset)
     twin = make_network(data, settings, "float", data.train)
     with tempfile.TemporaryDirectory(prefix="xnornet-") as folder:
         twin_file = Path(folder) / "float.safetensors"
         save_model(twin_file, twin, architecture(data, settings, "float"), about)
         metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=packed_file)
+    write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": answers}})
     write_csv(f"plots/memory/{dataset}.csv", rows)
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
 

@@ -1,6 +1,5 @@
 """Many short trainings: which gradient, and which other terms, train better: plots/study, metrics/study."""
 
-import shutil
 from pathlib import Path
 
 from xnornet.data import Prepared
@@ -25,7 +24,6 @@ def main() -> None:
     )
     write_csv(f"plots/study/{dataset}.csv", rows)
     write_json(f"metrics/study/{dataset}.json", {dataset: {"study": summary(rows)}})
-    shutil.rmtree(finished, ignore_errors=True)
 
 
 if __name__ == "__main__":

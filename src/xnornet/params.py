@@ -314,11 +314,13 @@ def load(path: str | Path = "params.yaml") -> Params:
 
 
 def _describe(path: str, problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"] if part not in ("lenet5", "resnet18"))
+    where = ": ".join(
+        [path, *filter(None, [".".join(str(p) for p in problem["loc"] if p not in ("lenet5", "resnet18"))])]
+    )
     if problem["type"] == "extra_forbidden":
-        return f"{path}: {key}: unknown parameter"
+        return f"{where}: unknown parameter"
     if problem["type"] == "missing":
-        return f"{path}: {key}: missing"
+        return f"{where}: missing"
     seen = problem["input"]
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{path}: {key}: {message}" + (f" (it is {seen!r})" if isinstance(seen, str | int | float) else "")
+    return f"{where}: {message}" + (f" (it is {seen!r})" if isinstance(seen, str | int | float) else "")

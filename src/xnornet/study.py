@@ -29,11 +29,11 @@ def study(
 ) -> pd.DataFrame:
     """Train `plan.seeds` XNOR networks in each arm, each as short and narrow as `params.study` says.
 
-    finished: a folder for the result of each training, so that a killed study goes on with the next one; `identity`
-    (JSON) is what the results depend on besides the parameters, the data's md5. Returns a row a training: arm, against
-    (the arm it is compared with; the first with itself), seed, validation_accuracy (percent), train_loss, signs_changed
-    (percent of the binary weights, in the last epoch), epochs, image_size, width (0: the network has none). ParamsError
-    if two arms are the same.
+    finished: a folder for the result of each training, so that a killed study goes on with the next one, and one with
+    more arms with these; `identity` (JSON) is what the results depend on besides the parameters, the data's md5.
+    Returns a row a training: arm, against (the arm it is compared with; the first with itself), seed,
+    validation_accuracy (percent), train_loss, signs_changed (percent of the binary weights, in the last epoch), epochs,
+    image_size, width (0: the network has none). ParamsError if two arms are the same.
     """
     arms = arms_of(params, plan)
     data = shrink(data, params.study.image_size)

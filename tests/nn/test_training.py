@@ -1,6 +1,7 @@
 """The training loop: it learns, it repeats itself byte for byte, it resumes, it refuses what makes no sense."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ def test_a_killed_training_resumes_to_the_same_end(
         fit(digits, settings, variant, RUNTIME, checkpoints=Mortal(tmp_path, "key"))
     if damage:
         newest = max(tmp_path.glob("*.pt"))
-        newest.write_bytes(newest.read_bytes()[:5000])
+        data = bytearray(newest.read_bytes())
+        data[len(data) // 2] ^= 1  # one bit, in the middle of a tensor
+        newest.write_bytes(data)
     checkpoints = Checkpoints(tmp_path, "key")
     resumed = fit(digits, settings, variant, RUNTIME, checkpoints=checkpoints)
     said = capsys.readouterr().err
@@ -178,9 +181,26 @@ def test_a_checkpoint_is_never_executed(tmp_path: Path, capsys: pytest.CaptureFi
         def __reduce__(self) -> tuple[Any, ...]:
             return os.mkdir, (str(tmp_path / "owned"),)
 
-    torch.save({"model": Evil()}, tmp_path / "key-00001.pt")
-    assert Checkpoints(tmp_path, "key").load(torch.device("cpu")) is None
-    assert not (tmp_path / "owned").exists() and (tmp_path / "key-00001.damaged").exists()
+    Checkpoints(tmp_path, "key").save(1, {"model": Evil()}, last=True)  # with a digest that is right
+    with pytest.raises(pickle.UnpicklingError):
+        Checkpoints(tmp_path, "key").load(torch.device("cpu"))
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])
+def test_any_damage_to_a_checkpoint_is_noticed(damage: str, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key")
+    path = tmp_path / "key-00001.pt"
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        checkpoints.save(1, {"model": torch.ones(300), "seconds": [1.5]}, last=True)
+        data = bytearray(path.read_bytes())
+        place = int(rng.integers(len(data)))
+        if damage == "flipped":
+            data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data[: {"truncated": place, "empty": 0, "flipped": None}[damage]])
+        assert checkpoints.load(torch.device("cpu")) is None
+        assert path.with_suffix(".damaged").exists() and not path.exists()
 
 
 def test_wrong_settings_end_it_before_any_work(digits: Prepared, params: Params) -> None:
@@ -248,7 +268,8 @@ def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Pa
     both = {"epochs": 4, "warmup_epochs": 0.5, "restarts": [Restart(after=2, learning_rate=1e-3)]}
     whole = fit(digits, short(params.digits, xnor=both), "xnor", RUNTIME, checkpoints=Checkpoints(tmp_path, "whole"))
     assert whole.curve[:2] == once.curve  # the first cycle is a training of its own
-    state = torch.load(tmp_path / "whole-00004.pt", weights_only=True)
+    state = Checkpoints(tmp_path, "whole").load(torch.device("cpu"))
+    assert state is not None
     steps_per_epoch = (len(digits.train) - params.digits.data.validation) // params.digits.training.batch_size
     assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {2 * steps_per_epoch}
     assert whole.curve[-1]["train_loss"] < once.curve[-1]["train_loss"]
@@ -302,6 +323,9 @@ def test_model_files_round_trip_and_damage_is_named(tmp_path: Path, digits: Prep
     save_model(path, model, architecture(digits, settings, "xnor"), {"dataset": "digits", "data_md5": "0"})
     loaded, about = load_model(path)
     assert about == {"dataset": "digits", "data_md5": "0"}
+    load_model(path, data_md5="0")
+    with pytest.raises(ModelFileError, match="trained on other data"):
+        load_model(path, data_md5="1")
     images = torch.from_numpy(digits.test.images[:8]).permute(0, 3, 1, 2)
     assert torch.equal(loaded(images), model(images))
     path.write_bytes(path.read_bytes()[:-1])

@@ -103,6 +103,11 @@ def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[.
     assert 'with "corrected", the fewest, and 20.0 % with "paper", the most' in after
     assert 'a difference from 0 is not shown for "paper" (-0.10)' in after and "lower with" not in after
     change("metrics/study/mnist.json", "mnist", "study", "paper", difference=0.0, low=0.0, high=0.0)
+    assert 'is not shown for "paper" (+0.00)' in prose(results)  # equal accuracies alone can be chance
+    path = results.root / "plots/study/mnist.csv"
+    rows = pd.read_csv(path)
+    rows["train_loss"] = [0.10, 0.11, 0.12] * 2
+    rows.to_csv(path, index=False)
     after = prose(results)
     assert 'the same networks come out with "paper", which never took effect' in after and "not shown" not in after
 
@@ -122,7 +127,7 @@ def test_noisy_times_are_marked_at_a_glance(results: Results, change: Callable[.
 def test_an_unusual_width_is_said(results: Results, change: Callable[..., None]) -> None:
     assert "is usual." not in render(results)
     change("metrics/settings/mnist-xnor.json", model={"name": "resnet18", "width": 32})
-    assert "of width 32, where 64 is usual." in render(results)
+    assert "MNIST, ResNet-18: of width 32, where 64 is usual." in render(results)
 
 
 def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None]) -> None:

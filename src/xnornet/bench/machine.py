@@ -40,11 +40,18 @@ def fingerprint() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
-        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30),
+        "memory_gib": _memory(),
         "os": platform.system(),
         "python": platform.python_version(),
         "libraries": {name: _version(name) for name in _LIBRARIES},
     }
+
+
+def _memory() -> int | None:
+    try:
+        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGESIZE") / 2**30)
+    except ValueError:  # not everywhere by these names
+        return None
 
 
 def usable_cores() -> int:

@@ -6,7 +6,6 @@ They lie outside of DVC's outputs, since DVC removes those before it runs a stag
 import hashlib
 import io
 import json
-import pickle
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from xnornet.files import atomic
 PACKAGE = Path(__file__).parents[1]
 CODE = (PACKAGE / "nn", PACKAGE / "data", PACKAGE / "params.py")
 KEPT = 2
+DIGEST = hashlib.sha256().digest_size
 OVERHEAD = 0.02  # checkpoints may take this share of the training time
 
 
@@ -48,8 +48,13 @@ class Checkpoints:
         start = time.monotonic()
         buffer = io.BytesIO()
         torch.save(state, buffer)
-        with atomic(self._path(epoch)) as part:
-            part.write_bytes(buffer.getbuffer())  # by Python, whose errors (disk full) are OSErrors
+        # Its digest first: torch.load notices no damage inside of a tensor.
+        with (
+            atomic(self._path(epoch)) as part,
+            part.open("wb") as file,
+        ):  # Python's, whose errors (disk full) are OSErrors
+            file.write(hashlib.sha256(buffer.getbuffer()).digest())
+            file.write(buffer.getbuffer())
         kept = self._existing()[:KEPT]
         for path in self.folder.glob("*.pt*"):
             if path not in kept:
@@ -58,16 +63,16 @@ class Checkpoints:
         self._cost = self._last_saved - start
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The newest readable state, or None. A damaged one is set aside with a warning, and the one before it used."""
+        """The newest whole state, or None. A damaged one is set aside with a warning, and the one before it used."""
         for path in self._existing():
-            try:
+            data = memoryview(path.read_bytes())
+            digest, saved = data[:DIGEST], data[DIGEST:]
+            if hashlib.sha256(saved).digest() == digest:
                 # weights_only: tensors and plain values; nothing in the file is executed.
-                return torch.load(path, map_location=device, weights_only=True)
-            except (RuntimeError, EOFError, OSError, ValueError, KeyError, pickle.UnpicklingError) as error:
-                damaged = path.with_suffix(".damaged")
-                path.replace(damaged)
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                print(f"checkpoint {path} is damaged ({reason}); set aside as {damaged.name}", file=sys.stderr)
+                return torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
+            damaged = path.with_suffix(".damaged")
+            path.replace(damaged)
+            print(f"checkpoint {path} is damaged; set aside as {damaged.name}", file=sys.stderr)
         return None
 
     def clear(self) -> None:

@@ -31,8 +31,11 @@ def save_model(
         part.write_bytes(serialize(tensors, metadata))  # by Python, whose errors (disk full) are OSErrors
 
 
-def load_model(path: str | Path) -> tuple[LeNet5 | ResNet18, dict[str, Any]]:
-    """Read a network, on the CPU and in evaluation mode, and what `save_model` was told about it. ModelFileError."""
+def load_model(path: str | Path, *, data_md5: str | None = None) -> tuple[LeNet5 | ResNet18, dict[str, Any]]:
+    """Read a network, on the CPU and in evaluation mode, and what `save_model` was told about it.
+
+    data_md5: of the data that it must have been trained on. ModelFileError, also for a file that is none of ours.
+    """
     try:
         # safe_open calls every file that it cannot open missing, one without permission too: let Python say it.
         with Path(path).open("rb"), safe_open(path, "pt") as file:
@@ -44,5 +47,7 @@ def load_model(path: str | Path) -> tuple[LeNet5 | ResNet18, dict[str, Any]]:
         raise ModelFileError(f"{path} not found: train it with `dvc repro` or stages/train.py") from None
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{path} is no model file of ours ({error}): train it again") from None
+    if data_md5 not in (None, about.get("data_md5")):
+        raise ModelFileError(f"{path} was trained on other data than are prepared here: train it again")
     model.eval()
     return model, about

@@ -9,8 +9,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -54,6 +56,7 @@ def fit(
     """
     device = resolve_device(runtime.device)
     set_threads(runtime.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU too; bfloat16 is what is fast there
     if imitated(params.variant(variant).precision, device, torch.cpu.get_capabilities()):
         print(
             f"{title}: this CPU has no bfloat16, which makes it slow: set {variant}.precision to float32",
@@ -112,9 +115,19 @@ def make_network(data: Prepared, params: DatasetParams, variant: Variant, train:
     if height != width or not smallest <= height <= largest:
         wanted = f"{smallest}x{smallest} to {largest}x{largest}" if smallest < largest else f"{largest}x{largest}"
         raise DataError(f"{params.model.name} takes {wanted} images, not {height}x{width}")
-    model.normalize.mean.copy_(torch.from_numpy(train.images.mean(axis=(0, 1, 2)) / 255))
-    model.normalize.std.copy_(torch.from_numpy(train.images.std(axis=(0, 1, 2)) / 255))
+    mean, deviation = channel_statistics(train.images)
+    model.normalize.mean.copy_(torch.from_numpy(mean / 255))
+    model.normalize.std.copy_(torch.from_numpy(deviation / 255))
     return model
+
+
+def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each channel of images (N, H, W, C), by their histograms: (C,) each."""
+    levels = np.arange(256)
+    counts = np.stack([np.bincount(channel.reshape(-1), minlength=256) for channel in np.moveaxis(images, 3, 0)])
+    mean = counts @ levels / counts.sum(axis=1)
+    squares = (counts * (levels - mean[:, None]) ** 2).sum(axis=1)
+    return mean, np.sqrt(squares / counts.sum(axis=1))
 
 
 def resolve_device(name: str) -> torch.device:
@@ -203,6 +216,8 @@ class Loop:
             self.optimizer,
             lambda step: learning_rate_factor(step, optimization, self.steps),
         )
+        if training.compile:
+            torch.compiler.reset()  # after some networks of a study, it would leave the next ones as they are
         self.forward = cast(nn.Module, torch.compile(run.model)) if training.compile else run.model
         self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
 

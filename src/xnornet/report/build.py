@@ -1,4 +1,4 @@
-"""Puts the report together: figures, REPORT.md and the one-line-a-network summary."""
+"""Puts the report together: figures, REPORT.md and the card of the packed networks."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,6 @@ from xnornet.report import figures, sweep_figures, tables
 from xnornet.report.card import cards
 from xnornet.report.discussion import paragraphs
 from xnornet.report.read import Results
-from xnornet.report.style import TITLES
 
 USUAL_WIDTH = 64
 SWEEPS = ("input_channels", "filter_size", "output_channels")
@@ -53,18 +52,18 @@ def render(results: Results) -> str:
     return _fill(
         "REPORT.md.j2",
         notes=[
-            f"{TITLES[dataset]}: trained and tested on a copy of the images that went through {encoding}; accuracies "
-            "are not comparable with those on the original archive."
+            f"{results.title(dataset)}: trained and tested on a copy of the images that went through {encoding}; "
+            "accuracies are not comparable with those on the original archive."
             for dataset in results.datasets
             if (encoding := results.lossy(dataset))
         ]
         + [
-            f"{TITLES[dataset]}: of width {width}, where {USUAL_WIDTH} is usual."
+            f"{results.title(dataset)}: of width {width}, where {USUAL_WIDTH} is usual."
             for dataset in results.datasets
             if (width := results.settings(dataset, "xnor")["model"].get("width", USUAL_WIDTH)) != USUAL_WIDTH
         ],
         first_batch=results.single(results.datasets[0])[0],
-        datasets=[(dataset, TITLES[dataset]) for dataset in results.datasets],
+        datasets=[(dataset, results.title(dataset)) for dataset in results.datasets],
         summary=tables.markdown(tables.summary(results)),
         accuracy=tables.markdown(tables.accuracy(results)),
         memory=tables.markdown(tables.memory(results)),
@@ -106,6 +105,6 @@ def _machine(results: Results) -> str:
     libraries = ", ".join(f"{name} {version}" for name, version in machine["libraries"].items() if version)
     return (
         f"{results.processor()}, {machine['usable_cores']} cores, "
-        f"{machine['memory_gib']} GiB, {machine['os']}, Python {machine['python']}; {libraries}. "
+        f"{machine['memory_gib'] or '?'} GiB, {machine['os']}, Python {machine['python']}; {libraries}. "
         f"Vector instructions: {', '.join(machine['cpu']['vector_flags'])}."
     )

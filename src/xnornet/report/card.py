@@ -3,7 +3,6 @@
 from typing import Any
 
 from xnornet.report.read import Results
-from xnornet.report.style import TITLES
 
 ADVICE = (
     "It knows these classes alone: any other image gets one of them too, and the logits are no calibrated confidence."
@@ -24,7 +23,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
     if encoding := results.lossy(dataset):
         limits.insert(0, f"Trained and tested on images that went through {encoding}, not on the original archive.")
     return {
-        "title": TITLES[dataset],
+        "title": results.title(dataset),
         "file": f"{dataset}.safetensors",
         "example": f"(1, {shape})",
         "shape": shape,
@@ -60,6 +59,7 @@ def _recipe(settings: dict[str, Any]) -> str:
         *([f"label smoothing {how['label_smoothing']:g}"] if how["label_smoothing"] else []),
         f"batch size {training['batch_size']}",
         f"gradient {how['gradient']}",
+        *(["K (`input_scaling`)"] if how.get("input_scaling") else []),
         *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
         *(["augmentation " + ", ".join(changes)] if changes else []),
     ]

@@ -9,7 +9,6 @@ import pandas as pd
 
 from xnornet.report import tables
 from xnornet.report.read import Results
-from xnornet.report.style import TITLES
 from xnornet.report.sweep_figures import FLAT, LAWFUL
 
 HARDLY = 1.1
@@ -57,9 +56,9 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     cost = by_float["test_accuracy"] - by_xnor["test_accuracy"]
     yield claim(
         cost > 0,
-        f"On {TITLES[dataset]}, binarization costs {cost:.2f} points of test accuracy "
+        f"On {results.title(dataset)}, binarization costs {cost:.2f} points of test accuracy "
         f"({by_float['test_accuracy']:.2f} to {by_xnor['test_accuracy']:.2f} %), each network trained by its own recipe.",
-        f"On {TITLES[dataset]}, binarization costs nothing: {by_xnor['test_accuracy']:.2f} %, float "
+        f"On {results.title(dataset)}, binarization costs nothing: {by_xnor['test_accuracy']:.2f} %, float "
         f"{by_float['test_accuracy']:.2f} %.",
     )
     gap = by_float["train_accuracy"] - by_xnor["train_accuracy"]
@@ -86,11 +85,13 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
 def _study(results: Results, dataset: str) -> Iterator[str]:
     first, *others = results.study(dataset).items()
     runs, against = first[1]["runs"], results.compared_with(dataset)
-    same = [f'"{arm}"' for arm, v in others if v["low"] == v["high"] == 0]
+    losses = results.study_rows(dataset).pivot(index="seed", columns="arm", values="train_loss")
+    alike = {arm for arm, _ in others if losses[arm].equals(losses[against[arm]])}
+    same = [f'"{arm}"' for arm, _ in others if arm in alike]
     lower = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["high"] < 0]
     higher = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["low"] > 0]
     open_ = [
-        f'"{arm}" ({v["difference"]:+.2f})' for arm, v in others if v["low"] <= 0 <= v["high"] and v["low"] < v["high"]
+        f'"{arm}" ({v["difference"]:+.2f})' for arm, v in others if v["low"] <= 0 <= v["high"] and arm not in alike
     ]
     verdicts = [
         claim(bool(higher), f"validation accuracy is higher with {_listed(higher)}"),
@@ -100,7 +101,7 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
     ]
     whom = sorted({against[arm] for arm, _ in others}, key=list(against).index)
     yield (
-        f"On {TITLES[dataset]}, {runs:.0f} short trainings an arm, compared seed by seed with "
+        f"On {results.title(dataset)}, {runs:.0f} short trainings an arm, compared seed by seed with "
         + (f'the arm "{first[0]}": ' if whom == [first[0]] else "the arm that the table names: ")
         + "; ".join(filter(None, verdicts))
         + "."
@@ -212,6 +213,7 @@ def _few_channels(results: Results) -> Iterator[str]:
 
 def _time(results: Results) -> Iterator[str]:
     rows = results.sweep("input_channels")
+    near = claim("avx512_vpopcntdq" in results.machine()["cpu"]["vector_flags"], "registers", "registers or in L1")
     if (paper := at(rows, 256)) is not None:
         added = paper.ours_seconds - paper.kernel_seconds
         yield (
@@ -232,7 +234,7 @@ def _time(results: Results) -> Iterator[str]:
     yield (
         "Products with the padding, 9 % with a 3x3 filter at 14x14, are left out: pixels at a border pass the kernel "
         "together, with the taps that lie inside; where some padding is counted all the same, its known part is subtracted. The "
-        "epilogue (scale, bias, residual, threshold) works on counts that are still in registers. Inside a network there is "
+        f"epilogue (scale, bias, residual, threshold) works on counts that are still in {near}. Inside a network there is "
         "no packing at all, since each layer writes the bits that the next one reads."
     )
 
@@ -259,8 +261,8 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
     parts = [f"{speedup:.1f}x at batch {batch.removeprefix('batch')}" for batch, speedup in alone]
     yield claim(
         min(speedup for _, speedup in alone) > 1,
-        f"{TITLES[dataset]} as a whole is faster than its float twin in torch by {' and '.join(parts)}, on one thread.",
-        f"{TITLES[dataset]} as a whole, on one thread and over its float twin in torch, reaches {' and '.join(parts)}.",
+        f"{results.title(dataset)} as a whole is faster than its float twin in torch by {' and '.join(parts)}, on one thread.",
+        f"{results.title(dataset)} as a whole, on one thread and over its float twin in torch, reaches {' and '.join(parts)}.",
     )
     others = results.one_image(dataset).query("contestant != 'packed'")
     if not others.empty:
@@ -297,7 +299,7 @@ def _memory(results: Results, dataset: str) -> Iterator[str]:
     binary = rows[(rows.packed_bytes > 0) & (rows.float_bytes > 8 * rows.packed_bytes)]
     rest = rows.packed_bytes.sum() - binary.packed_bytes.sum()
     yield (
-        f"{TITLES[dataset]}: {memory['binary_share']:.1f} % of the parameters become one bit, and the file "
+        f"{results.title(dataset)}: {memory['binary_share']:.1f} % of the parameters become one bit, and the file "
         f"{memory['ratio']:.1f}x smaller, not 32x: {rest / 1000:.1f} of its {memory['packed_bytes'] / 1000:.1f} kB are what "
         "stays float."
     )
@@ -315,7 +317,7 @@ def _training(results: Results) -> Iterator[str]:
     for dataset in results.datasets:
         both = [results.pace(dataset)[variant]["seconds_per_epoch"] for variant in ("float", "xnor")]
         ratios.append(both[1] / both[0])
-        yield f"An epoch of the XNOR network takes {ratios[-1]:.2f} times as long as its float twin's ({TITLES[dataset]})."
+        yield f"An epoch of the XNOR network takes {ratios[-1]:.2f} times as long as its float twin's ({results.title(dataset)})."
     yield claim(
         min(ratios) > 0.95,
         "Training is not faster: it multiplies floats, activations of ±1 by weights of ±α, and keeps latent weights in float32.",

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from xnornet.report.read import VARIANTS, Results
-from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, TITLES, figure, measured_on
+from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, figure, measured_on
 
 SHOWN_IMAGES = 12
 PEER_COLOURS = (("packed", COLOURS["xnor"]), ("torch", COLOURS["float"]), ("ONNX", GREEN), ("OpenVINO", PURPLE))
@@ -38,7 +38,7 @@ def training_curves(results: Results, folder: Path, dataset: str) -> None:
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.legend()
-        drawn.suptitle(f"Training: {TITLES[dataset]}")
+        drawn.suptitle(f"Training: {results.title(dataset)}")
 
 
 def accuracy(results: Results, folder: Path) -> None:
@@ -56,7 +56,7 @@ def accuracy(results: Results, folder: Path) -> None:
                 label=LABELS[variant],
             )
             axes.bar_label(bars, fmt="%.2f", padding=2)
-        axes.set_xticks(range(len(results.datasets)), [TITLES[d] for d in results.datasets])
+        axes.set_xticks(range(len(results.datasets)), [results.title(d) for d in results.datasets])
         axes.set(ylabel="test accuracy (%)", ylim=(0, 125), title="What binarization costs in accuracy")
         axes.set_yticks(range(0, 101, 20))
         axes.grid(axis="x", visible=False)
@@ -90,7 +90,7 @@ def confusion(results: Results, folder: Path, dataset: str) -> None:
             axes.set_yticks(range(len(classes)), classes)
             axes.set(xlabel="answer", ylabel="class", title=LABELS[variant])
             axes.grid(visible=False)
-        drawn.suptitle(f"Confusion on the test images (% of the class): {TITLES[dataset]}")
+        drawn.suptitle(f"Confusion on the test images (% of the class): {results.title(dataset)}")
 
 
 def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
@@ -111,7 +111,9 @@ def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
         )
         axes.set_yticks(y, rows.layer)
         axes.invert_yaxis()
-        axes.set(xscale="log", xlabel="kB in the file (logarithmic)", title=f"Memory by layer: {TITLES[dataset]}")
+        axes.set(
+            xscale="log", xlabel="kB in the file (logarithmic)", title=f"Memory by layer: {results.title(dataset)}"
+        )
         axes.grid(axis="y", visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
@@ -125,7 +127,7 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
     with figure(folder, f"inference-{dataset}", 12, height, ncols=len(batches), squeeze=False) as (drawn, grid):
         for axes, batch in zip(grid[0], batches, strict=True):
             chosen = rows[rows.batch == batch].sort_values("milliseconds_per_image")
-            best = chosen.milliseconds_per_image.max()
+            slowest = chosen.milliseconds_per_image.max()
             colours = [next((c for start, c in PEER_COLOURS if n.startswith(start)), GREY) for n in chosen.contestant]
             bars = axes.barh(chosen.contestant, chosen.milliseconds_per_image, color=colours, xerr=chosen.iqr / 2)
             labels = [
@@ -135,10 +137,10 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
             ]
             axes.bar_label(bars, labels, padding=4, fontsize=10)
             axes.invert_yaxis()
-            axes.set(xlabel="ms per image", title=f"batch {batch}", xlim=(0, best * 1.7))
+            axes.set(xlabel="ms per image", title=f"batch {batch}", xlim=(0, slowest * 1.7))
             axes.grid(axis="y", visible=False)
         measured_on(drawn, results)
-        drawn.suptitle(f"Inference on one thread: {TITLES[dataset]} (packed: XNOR; the others: its float twin)")
+        drawn.suptitle(f"Inference on one thread: {results.title(dataset)} (packed: XNOR; the others: its float twin)")
 
 
 def weights(results: Results, folder: Path, dataset: str) -> None:
@@ -153,7 +155,7 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
             for value in (-alpha, alpha):
                 axes.axvline(value, color=COLOURS["xnor"], linestyle="--")
             axes.set(xlabel="latent weight", ylabel="weights", title=rf"{layer}, mean $\alpha$ = {alpha:.3f}")
-        drawn.suptitle(f"Latent weights after training, and the two values that replace them: {TITLES[dataset]}")
+        drawn.suptitle(f"Latent weights after training, and the two values that replace them: {results.title(dataset)}")
 
 
 def study(results: Results, folder: Path, dataset: str) -> None:
@@ -190,7 +192,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
             xlabel="binary weights that change sign\nin the last epoch (%)",
             xlim=(0, 1.05 * (rows.signs_changed.max() or 1)),
         )
-        drawn.suptitle(f"What trains an XNOR network better: {TITLES[dataset]}")
+        drawn.suptitle(f"What trains an XNOR network better: {results.title(dataset)}")
 
 
 def answers(results: Results, folder: Path, dataset: str) -> None:
@@ -212,7 +214,7 @@ def answers(results: Results, folder: Path, dataset: str) -> None:
             axes.imshow(sheet[top : top + pixels, left : left + pixels], cmap="gray")
             _caption(axes, answered.actual[index], answered.predicted[index], answered.xnor[index])
         order = ", mistakes first" if wrong.any() else ""
-        drawn.suptitle(f"Test images and answers{order}: {TITLES[dataset]}")
+        drawn.suptitle(f"Test images and answers{order}: {results.title(dataset)}")
 
 
 def _caption(axes: Axes, actual: str, by_float: str, by_xnor: str) -> None:

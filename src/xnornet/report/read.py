@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 VARIANTS = ("float", "xnor")
+NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "lenet5": "LeNet-5", "resnet18": "ResNet-18"}
 
 
 class ReportError(ValueError):
@@ -56,6 +57,11 @@ class Results:
             raise ReportError(f"{path} has no rows: delete it and run `dvc repro`")
         return frame
 
+    def title(self, dataset: str) -> str:
+        """Data set and network, as people write them."""
+        model = self.settings(dataset, "xnor")["model"]["name"]
+        return f"{NAMES.get(dataset, dataset)}, {NAMES[model]}"
+
     def data(self, dataset: str) -> dict[str, Any]:
         """Source, encoding and counts of a data set."""
         return self.json(f"metrics/data/{dataset}.json", dataset, "data")
@@ -88,7 +94,10 @@ class Results:
         """The study's trainings, one a row."""
         return self.csv(
             f"plots/study/{dataset}.csv",
-            ["arm", "against", "seed", "validation_accuracy", "signs_changed", "epochs", "image_size", "width"],
+            [
+                *("arm", "against", "seed", "validation_accuracy", "train_loss", "signs_changed"),
+                *("epochs", "image_size", "width"),
+            ],
         )
 
     def compared_with(self, dataset: str) -> dict[str, str]:

@@ -18,12 +18,6 @@ from xnornet.report.read import Results
 COLOURS = {"float": "#0072B2", "xnor": "#D55E00"}
 LABELS = {"float": "float", "xnor": "XNOR"}
 GREY, GREEN, PURPLE, SKY, BLACK = "#7F7F7F", "#009E73", "#CC79A7", "#56B4E9", "#000000"
-TITLES = {
-    "mnist": "MNIST, LeNet-5",
-    "cifar10": "CIFAR-10, ResNet-18",
-    "digits": "digits, LeNet-5",
-    "shapes": "shapes, ResNet-18",
-}
 
 SETTINGS: Any = {
     "figure.dpi": 150,

@@ -5,7 +5,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from tabulate import tabulate
 
 from xnornet.report.read import VARIANTS, Results
-from xnornet.report.style import LABELS, TITLES
+from xnornet.report.style import LABELS
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -22,7 +22,7 @@ def accuracy(results: Results) -> pd.DataFrame:
             cost = both[0]["test_accuracy"] - metrics["test_accuracy"]
             rows.append(
                 {
-                    "network": TITLES[dataset],
+                    "network": results.title(dataset),
                     "variant": LABELS[variant],
                     "test accuracy": f"{metrics['test_accuracy']:.2f} %",
                     "cost": "" if variant == "float" else f"{cost:.2f} points",
@@ -52,7 +52,7 @@ def training_time(results: Results) -> pd.DataFrame:
             threads = f"{times['threads']} thread{'s' * (times['threads'] > 1)}, {precision}"
             rows.append(
                 {
-                    "network": TITLES[dataset],
+                    "network": results.title(dataset),
                     "variant": LABELS[variant],
                     "an epoch": f"{step['seconds_per_epoch']:.1f} s{_star(step['noisy'])}",
                     "quartiles apart": f"{step['iqr_seconds']:.1f} s",
@@ -93,7 +93,7 @@ def memory(results: Results) -> pd.DataFrame:
         memory = results.memory(dataset)
         rows.append(
             {
-                "network": TITLES[dataset],
+                "network": results.title(dataset),
                 "float32 file": f"{memory['float_bytes'] / 1000:,.1f} kB",
                 "packed file": f"{memory['packed_bytes'] / 1000:,.1f} kB",
                 "ratio": f"{memory['ratio']:.1f}x",
@@ -114,7 +114,7 @@ def inference(results: Results) -> pd.DataFrame:
             fastest = times[times.contestant.str.contains("float32")].iloc[0]
             rows.append(
                 {
-                    "network": TITLES[dataset],
+                    "network": results.title(dataset),
                     "batch": str(batch),
                     "threads": str(threads),
                     "float, torch": f"{best.milliseconds_per_image:.4g} ms{_star(best.noisy)}",
@@ -134,7 +134,7 @@ def agreement(results: Results) -> pd.DataFrame:
         packed = results.packed(dataset)
         rows.append(
             {
-                "network": TITLES[dataset],
+                "network": results.title(dataset),
                 "test images": f"{packed['images']:,}",
                 "same answer": f"{packed['same_answers']:.2f} %",
                 "largest difference of a logit": f"{packed['max_logit_difference']:.1e}",
@@ -199,7 +199,7 @@ def summary(results: Results) -> pd.DataFrame:
         fastest = results.fastest_float32(dataset)
         rows.append(
             {
-                "network": TITLES[dataset],
+                "network": results.title(dataset),
                 "float": f"{accuracies[0]:.2f} %",
                 "XNOR": f"{accuracies[1]:.2f} %",
                 "file": f"{results.memory(dataset)['ratio']:.1f}x smaller",
