@@ -7,6 +7,7 @@ A network takes less time than waking a thread does. So the helpers of a `Team`,
 look for the next job for about a millisecond before they sleep again.
 """
 
+from collections.abc import Callable
 from threading import Lock, Semaphore, Thread
 
 import llvmlite.binding as llvm
@@ -161,7 +162,7 @@ def another_job(team, last):  # type: ignore[no-untyped-def]
 class Team:
     """Helpers of a thread that runs a program on one image; `run` is `interpreter.run`, which does the helping too."""
 
-    def __init__(self, helpers: int, run) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, helpers: int, run: Callable[..., bool]) -> None:
         self._memory = aligned((TEAM // 8,), np.int64)
         self._address = self._memory.ctypes.data
         self._run = run
