@@ -1,5 +1,6 @@
 """Memory at an address as an array, in compiled code."""
 
+from collections.abc import Callable
 from typing import Any
 
 from numba import carray, njit, types
@@ -7,7 +8,9 @@ from numba import carray, njit, types
 from xnornet.engine.vector import intrinsic
 
 
-def _pointer(element: types.Type) -> Any:
+def _view(element: types.Type) -> Callable[..., Any]:
+    """A function of an address and a number of elements: the array there."""
+
     @intrinsic
     def pointer(context, address):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
@@ -15,30 +18,11 @@ def _pointer(element: types.Type) -> Any:
 
         return types.CPointer(element)(types.int64), codegen
 
-    return pointer
+    @njit
+    def view(address, size):  # type: ignore[no-untyped-def]
+        return carray(pointer(address), (size,))
+
+    return view
 
 
-_float_pointer = _pointer(types.float32)
-_byte_pointer = _pointer(types.uint8)
-_word_pointer = _pointer(types.uint64)
-_integer_pointer = _pointer(types.int64)
-
-
-@njit
-def floats(address, size):  # type: ignore[no-untyped-def]
-    return carray(_float_pointer(address), (size,))
-
-
-@njit
-def bytes_(address, size):  # type: ignore[no-untyped-def]
-    return carray(_byte_pointer(address), (size,))
-
-
-@njit
-def integers(address, size):  # type: ignore[no-untyped-def]
-    return carray(_integer_pointer(address), (size,))
-
-
-@njit
-def words(address, size):  # type: ignore[no-untyped-def]
-    return carray(_word_pointer(address), (size,))
+floats, bytes_, words, integers = map(_view, (types.float32, types.uint8, types.uint64, types.int64))

@@ -19,14 +19,8 @@ BINARY_ROWS, BINARY_PANELS = (6, 2) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) 
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 
-def binary_units(blocks: int, channels: int) -> int:
-    """Units of a binary convolution that threads may share: a block of pixels for a group of panels each."""
-    return blocks * -(-channels // (BINARY_PANELS * BINARY_LANES))
-
-
-def float_units(blocks: int, channels: int) -> int:
-    """The same of a float convolution."""
-    return blocks * -(-channels // (FLOAT_PANELS * FLOAT_LANES))
+BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_LANES
+"""Output channels that pass together; with a block of pixels, a unit that threads may share."""
 
 
 def _convolution(

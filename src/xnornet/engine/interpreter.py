@@ -147,12 +147,6 @@ def team(helpers: int) -> sharing.Team:
     return sharing.Team(helpers, run)
 
 
-@cache
-def usable_cores() -> int:
-    """Cores that this process may run on; more threads would only be in each other's way."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _forget_threads() -> None:
     pool.cache_clear()
     team.cache_clear()

@@ -105,6 +105,10 @@ class Plan:
     blocks: NDArray[np.int64]
     """The first run of each block of runs that pass all panels together, and the number of runs."""
 
+    def units(self, channels: int, group: int) -> int:
+        """What threads may share: each block of pixels for each group of so many output channels."""
+        return (len(self.blocks) - 1) * -(-channels // group)
+
 
 def make_plan(groups: list[Group], words: int, columns: int, images: int, tile: int) -> Plan:
     """The plan of a pass of `images` images; several only in one group of all pixels, so that fewer are a part of it.

@@ -5,11 +5,15 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+from numba.core import config
 
 from xnornet.engine import bits
-from xnornet.engine.interpreter import address, pool, run, team, usable_cores
+from xnornet.engine.interpreter import address, pool, run, team
 from xnornet.engine.op import OP, Kind
 from xnornet.engine.sharing import PROGRESS
+
+CORES: int = getattr(config, "NUMBA_NUM_THREADS")  # noqa: B009 (set when Numba is imported)
+"""That this process may run on, or NUMBA_NUM_THREADS; more threads on an image would be in each other's way."""
 
 LEAST_WORK = 10_000_000
 """Of an image, in binary products, that is worth sharing: less takes some 30 microseconds, and as long with helpers."""
@@ -38,7 +42,7 @@ class Program:
     """Shape of what one image becomes."""
     steps: list[dict[str, Value]] = field(default_factory=list)
     work: int = 0
-    """Of the convolutions, for an image: binary products, of which a float one takes as long as some 16."""
+    """Of the convolutions, for an image: binary products, or as many as take as long."""
     _free: list["_Arena"] = field(default_factory=list)
 
     def add(self, kind: Kind, *, units: int, **fields: Value) -> None:
@@ -56,7 +60,7 @@ class Program:
         With several threads the images are shared out, or the units of the operations where there is one image only.
         """
         if images == 1 and threads > 1:
-            threads = min(threads, usable_cores(), self.most_units) if self.work >= LEAST_WORK else 1
+            threads = min(threads, CORES, self.most_units) if self.work >= LEAST_WORK else 1
         if threads == 1 or images == 0:
             return self._run(address(x), address(y), images)
         if images > 1:

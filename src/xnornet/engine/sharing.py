@@ -138,6 +138,7 @@ def enter(team):  # type: ignore[no-untyped-def]
 
 @njit
 def leave(team, nan):  # type: ignore[no-untyped-def]
+    """After `enter`; nan: whether the helper has met one."""
     if nan:
         _swap(team + NAN, 1)
     _add(team + INSIDE, -1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xnornet.engine import bits
-from xnornet.engine.convolution import BINARY_ROWS, FLOAT_ROWS, binary_units, float_units
+from xnornet.engine.convolution import BINARY_GROUP, BINARY_ROWS, FLOAT_GROUP, FLOAT_ROWS
 from xnornet.engine.counter import BYTES_AT_MOST, HALFWORDS_AT_MOST, LOOKUP, LOOKUP_TABLE
 from xnornet.engine.op import Kind, Mode
 from xnornet.engine.panels import VECTOR
@@ -22,6 +22,9 @@ from xnornet.engine.weights import (
     per_channel,
     places,
 )
+
+FLOAT_WORK = 16
+"""Binary products that take as long as a float one, about."""
 
 
 @dataclass(eq=False)
@@ -152,10 +155,10 @@ def add_binary_conv(
         table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, LIMIT)
     else:
         table = per_channel(starts, out.depth, 0, np.float32)
-    program.work += out.pixels * out.depth * shape.depth * window.kernel_height * window.kernel_width
+    program.work += _products(shape, window, out)
     program.add(
         Kind.BINARY_CONV,
-        units=binary_units(len(plan.blocks) - 1, out.depth),
+        units=plan.units(out.depth, BINARY_GROUP),
         source=source,
         source_bytes=image,
         weights=weights.panels,
@@ -184,10 +187,10 @@ def add_float_conv(
     start = (padding - window.padding) * (row + pixel)
     groups = whole_groups(*window.axes(shape.height, shape.width))
     plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_ROWS)
-    program.work += 16 * out.pixels * out.depth * shape.depth * window.kernel_height * window.kernel_width
+    program.work += FLOAT_WORK * _products(shape, window, out)
     program.add(
         Kind.FLOAT_CONV,
-        units=float_units(len(plan.blocks) - 1, out.depth),
+        units=plan.units(out.depth, FLOAT_GROUP),
         source=source,
         source_bytes=image,
         weights=weights.panels,
@@ -195,6 +198,10 @@ def add_float_conv(
         **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes),
         **epilogue.fields(out, program.batch, plan),
     )
+
+
+def _products(shape: Shape, window: Window, out: Shape) -> int:
+    return out.pixels * out.depth * shape.depth * window.kernel_height * window.kernel_width
 
 
 def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, joined: bool = False) -> dict[str, Value]:
