@@ -1,7 +1,5 @@
 """The training loop: it learns, it repeats itself byte for byte, it resumes, it refuses what makes no sense."""
 
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import torch.nn.functional as F
 
 from xnornet.data import Prepared, prepare
 from xnornet.nn.augment import augment
-from xnornet.nn.checkpoint import Checkpoints, key
+from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
 from xnornet.nn.models import build_model
@@ -21,6 +19,7 @@ from xnornet.nn.training import (
     Run,
     TrainingError,
     architecture,
+    channel_statistics,
     fit,
     imitated,
     learning_rate_factor,
@@ -29,11 +28,10 @@ from xnornet.nn.training import (
     memory_format,
     warmed_up,
 )
-from xnornet.params import Augment, DatasetParams, Params, ParamsError, Restart, Runtime, Variant, load
+from xnornet.params import DatasetParams, Params, ParamsError, Restart, Runtime, Variant, load
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
-NO_CHANGE = Augment(flip=False, crop=0, rotate=0.0, scale=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -169,40 +167,6 @@ def test_a_killed_training_resumes_to_the_same_end(
     assert not list(tmp_path.glob("*.pt"))
 
 
-def test_checkpoints_of_other_parameters_are_not_taken_up(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, key({"epochs": 1})).save(1, {"model": torch.ones(3)}, last=True)
-    assert Checkpoints(tmp_path, key({"epochs": 2})).load(torch.device("cpu")) is None
-    state = Checkpoints(tmp_path, key({"epochs": 1})).load(torch.device("cpu"))
-    assert state is not None and torch.equal(state["model"], torch.ones(3))
-
-
-def test_a_checkpoint_is_never_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return os.mkdir, (str(tmp_path / "owned"),)
-
-    Checkpoints(tmp_path, "key").save(1, {"model": Evil()}, last=True)  # with a digest that is right
-    with pytest.raises(pickle.UnpicklingError):
-        Checkpoints(tmp_path, "key").load(torch.device("cpu"))
-    assert not (tmp_path / "owned").exists()
-
-
-@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])
-def test_any_damage_to_a_checkpoint_is_noticed(damage: str, tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, "key")
-    path = tmp_path / "key-00001.pt"
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        checkpoints.save(1, {"model": torch.ones(300), "seconds": [1.5]}, last=True)
-        data = bytearray(path.read_bytes())
-        place = int(rng.integers(len(data)))
-        if damage == "flipped":
-            data[place] ^= 1 << int(rng.integers(8))
-        path.write_bytes(data[: {"truncated": place, "empty": 0, "flipped": None}[damage]])
-        assert checkpoints.load(torch.device("cpu")) is None
-        assert path.with_suffix(".damaged").exists() and not path.exists()
-
-
 def test_wrong_settings_end_it_before_any_work(digits: Prepared, params: Params) -> None:
     with pytest.raises(ParamsError, match=r"batch_size is 1300, but there are 1200 training images"):
         fit(digits, short(params.digits, training={"batch_size": 1300}), "float", RUNTIME)
@@ -287,35 +251,6 @@ def test_each_cycle_warms_up_to_its_own_peak(params: Params) -> None:
     assert max(rates[39:41]) < 0.02 and max(rates[59:61]) < 0.02 and rates[-1] < 0.001
 
 
-def test_augmentation_moves_each_image_by_itself() -> None:
-    images = torch.zeros(500, 9, 9, 1, dtype=torch.uint8)
-    images[:, 4, 4] = 255
-    generator = torch.Generator().manual_seed(0)
-    assert torch.equal(augment(images, NO_CHANGE, generator), images.permute(0, 3, 1, 2))
-    moved = augment(images, NO_CHANGE.model_copy(update={"crop": 2}), generator)
-    places = moved.flatten(1).argmax(1)
-    assert (moved.flatten(1).sum(1) == 255).all()
-    assert {int(p) for p in places} == {9 * y + x for y in range(2, 7) for x in range(2, 7)}
-
-
-def test_mirroring_reverses_columns_of_about_half() -> None:
-    images = torch.randint(0, 256, (200, 6, 5, 3), dtype=torch.uint8)
-    out = augment(images, NO_CHANGE.model_copy(update={"flip": True}), torch.Generator().manual_seed(0)).permute(
-        0, 2, 3, 1
-    )
-    mirrored = [torch.equal(a, b.flip(1)) for a, b in zip(out, images, strict=True)]
-    kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
-    assert all(m or k for m, k in zip(mirrored, kept, strict=True)) and 60 < sum(mirrored) < 140
-
-
-def test_warping_shifts_by_pixels_and_keeps_the_scale_of_values() -> None:
-    images = torch.full((16, 28, 28, 1), 255, dtype=torch.uint8)
-    out = augment(images, Augment(flip=False, crop=2, rotate=10.0, scale=0.1), torch.Generator().manual_seed(0))
-    assert out.shape == (16, 1, 28, 28) and out.dtype == torch.float32
-    torch.testing.assert_close(out[:, :, 14, 14], torch.ones(16, 1))
-    assert (out[:, 0, 0, 0] < 0.5).any()  # a corner turned out of the image
-
-
 def test_model_files_round_trip_and_damage_is_named(tmp_path: Path, digits: Prepared, params: Params) -> None:
     settings = short(params.digits, xnor={"epochs": 1, "warmup_epochs": 0.0})
     model = fit(digits, settings, "xnor", RUNTIME).model.eval()
@@ -359,3 +294,11 @@ def test_bfloat16_is_called_slow_where_the_cpu_lacks_it(
     precision: str, device: str, capabilities: dict[str, bool], slow: bool
 ) -> None:
     assert imitated(precision, torch.device(device), capabilities) == slow
+
+
+def test_channel_statistics_are_those_of_all_pixels() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (50, 9, 7, 3), dtype=np.uint8)
+    images[..., 1] = 255
+    mean, deviation = channel_statistics(images)
+    np.testing.assert_allclose(mean, images.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(deviation, images.std(axis=(0, 1, 2)), rtol=1e-12)

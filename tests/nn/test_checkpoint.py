@@ -1,0 +1,46 @@
+"""Checkpoints: of this training, whole, and never executed; that training goes on from them is in `test_training`."""
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from xnornet.nn.checkpoint import Checkpoints, key
+
+
+def test_checkpoints_of_other_parameters_are_not_taken_up(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, key({"epochs": 1})).save(1, {"model": torch.ones(3)}, last=True)
+    assert Checkpoints(tmp_path, key({"epochs": 2})).load(torch.device("cpu")) is None
+    state = Checkpoints(tmp_path, key({"epochs": 1})).load(torch.device("cpu"))
+    assert state is not None and torch.equal(state["model"], torch.ones(3))
+
+
+def test_a_checkpoint_is_never_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return os.mkdir, (str(tmp_path / "owned"),)
+
+    Checkpoints(tmp_path, "key").save(1, {"model": Evil()}, last=True)  # with a digest that is right
+    with pytest.raises(pickle.UnpicklingError):
+        Checkpoints(tmp_path, "key").load(torch.device("cpu"))
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "flipped"])
+def test_any_damage_to_a_checkpoint_is_noticed(damage: str, tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key")
+    path = tmp_path / "key-00001.pt"
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        checkpoints.save(1, {"model": torch.ones(300), "seconds": [1.5]}, last=True)
+        data = bytearray(path.read_bytes())
+        place = int(rng.integers(len(data)))
+        if damage == "flipped":
+            data[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(data[: {"truncated": place, "empty": 0, "flipped": None}[damage]])
+        assert checkpoints.load(torch.device("cpu")) is None
+        assert path.with_suffix(".damaged").exists() and not path.exists()
