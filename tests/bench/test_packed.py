@@ -69,5 +69,5 @@ def test_torch_in_its_other_memory_format_counts_too(model: torch.nn.Module, mon
 def test_a_few_may_differ_without_onednn(model: torch.nn.Module) -> None:
     with torch.backends.mkldnn.flags(enabled=False):
         assert agreement(model, off_by(pack(model), 1), IMAGES, LABELS)["max_logit_difference"] >= 0.5
-        with pytest.raises(DisagreementError, match="on 17 of 40 images"):
-            agreement(model, off_by(pack(model), 17), IMAGES, LABELS)
+        with pytest.raises(DisagreementError, match="on 21 of 40 images"):
+            agreement(model, off_by(pack(model), 21), IMAGES, LABELS)

@@ -18,11 +18,11 @@ from xnornet.nn.evaluate import predict_images
 TOLERANCE = 1e-3
 """Logits of torch and of the engine may differ by this: float layers are summed in another order."""
 
-ELSEWHERE = 0.4
+ELSEWHERE = 0.5
 """Share of images that may differ by more where torch sums the float layers in an order of its own.
 
-A value that lies at a threshold then gives the other bit, and that bit other logits: of a ResNet-18 with random weights
-up to a quarter of the images have some. From AVX2 on, oneDNN adds in the engine's order in one memory format of the
+A value that lies at a threshold then gives the other bit, and that bit other logits: of ResNet-18s with random weights 6
+to 29 % of the images had some. Most images must agree all the same, which those of a wrong network do not. From AVX2 on, oneDNN adds in the engine's order in one memory format of the
 images or the other, so that there no image may differ in both.
 """
 
@@ -39,7 +39,7 @@ def agreement(
     Returns images, max_logit_difference, same_answers and test_accuracy (of the packed network), the last two in
     percent. DisagreementError if a logit differs by more than 1e-3, or an answer although torch's two highest logits
     are further apart than that, in whichever of torch's memory formats is closer: on any image, or, without oneDNN and
-    AVX2, on more than 40 % of them.
+    AVX2, on more than half of them.
     """
     wanted, got = predict_images(model, images), packed(images)
     wrong = _wrong(wanted, got)
