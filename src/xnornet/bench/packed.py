@@ -21,9 +21,10 @@ TOLERANCE = 1e-3
 ELSEWHERE = 0.5
 """Share of images that may differ by more where torch sums the float layers in an order of its own.
 
-A value that lies at a threshold then gives the other bit, and that bit other logits: of ResNet-18s with random weights 6
-to 29 % of the images had some. Most images must agree all the same, which those of a wrong network do not. From AVX2 on, oneDNN adds in the engine's order in one memory format of the
-images or the other, so that there no image may differ in both.
+A value that lies at a threshold then gives the other bit, and that bit other logits: of ResNet-18s with random weights
+6 to 29 % of the images had some. Most images must agree all the same, which those of a wrong network do not. From AVX2
+on, oneDNN adds in the engine's order in one memory format of the images or the other, so that there no image may differ
+in both.
 """
 
 
