@@ -97,9 +97,9 @@ def test_large_kernels(depth, kernel, padding):
 
 
 @pytest.mark.parametrize("features", [8 * 31, 8 * 248, 8 * 8184, 8 * 8191, 8 * 8193 + 3, 200_000])
-def test_sums_at_their_largest(features):
+@pytest.mark.parametrize("channels", [20, 40], ids=["one panel", "two panels"])
+def test_sums_at_their_largest(features, channels):
     """All signs differ, or none: what a byte, then 16 bits, must hold where sums are looked up; and the last limits."""
-    channels = 40
     weight = np.where(np.arange(channels) % 2, np.float32(-1), np.float32(1))[:, None].repeat(features, axis=1)
     layer, x = PackedLinear(weight, scale=np.ones(channels)), np.ones((7, features), np.float32)
     counts = np.where(np.arange(channels) % 2, -features, features)

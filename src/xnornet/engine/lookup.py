@@ -9,6 +9,8 @@ from xnornet.engine.panels import LANES
 from xnornet.engine.tiles import FLOAT_LANES, CountTile, Tile, tile_of
 from xnornet.engine.vector import f32, i1, i8, i16, i32, i64, vector
 
+BYTES = vector(i8, LANES)
+
 HALFWORDS, INTEGERS = vector(i16, FLOAT_LANES), vector(i32, FLOAT_LANES)
 """Sums of as many channels as the epilogue takes at a time."""
 
@@ -42,28 +44,19 @@ class LookupTile(Tile):
         chunk, most = self.field("chunk"), self.field("chunks")
         chunks = builder.udiv(builder.add(self.taps, builder.sub(chunk, e.constant(1))), chunk)
         rounds = builder.add(builder.sdiv(builder.sub(chunks, e.constant(1)), most), e.constant(1))  # one at least
-        eight = e.all_lanes(HALFWORDS, 8)
         count_bytes = self.byte_counter()
 
         def count_round(index: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             start = builder.mul(index, most)
 
             def count_chunk(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                """Adds each accumulator as words of 16 bits, and the odd bytes alone.
-
-                The even ones are what is left once 256 times the odd ones are taken from the former, modulo 2^16.
-                """
                 first = builder.mul(builder.add(start, index), chunk)
-                new = []
-                for byte_sums in count_bytes(first, e.smaller(builder.sub(self.taps, first), chunk)):
-                    both = builder.bitcast(byte_sums, HALFWORDS)
-                    new += [both, builder.lshr(both, eight)]
+                byte_sums = count_bytes(first, e.smaller(builder.sub(self.taps, first), chunk))
+                new = [part for total in byte_sums for part in self.widen(total)]
                 return [builder.add(a, b) for a, b in zip(sums, new, strict=True)]
 
             zeros = [e.zeros(HALFWORDS)] * (2 * self.rows * self.panels)
-            sums = e.loop(e.smaller(builder.sub(chunks, start), most), zeros, count_chunk)
-            for number, (both, odd) in enumerate(zip(sums[::2], sums[1::2], strict=True)):
-                sums[2 * number] = builder.sub(both, builder.shl(odd, eight))
+            sums = self.counts(e.loop(e.smaller(builder.sub(chunks, start), most), zeros, count_chunk))
             for number, total in enumerate(sums):
                 e.store(total, e.advance(halfwords, number, 32), 32)
 
@@ -80,9 +73,8 @@ class LookupTile(Tile):
         e.loop(rounds, [], count_round)
 
     def byte_counter(self) -> Callable[[ir.Value, ir.Value], list[ir.Value]]:
-        """A function of a tap and how many follow: sums as bytes of all these, [row][panel] in one list."""
+        """A function of a tap and how many follow: the accumulators, sums as bytes of all these."""
         e, builder = self.e, self.e.ir
-        kind = vector(i8, self.lanes)
         table, sizes = self.field("lookup"), e.advance(self.field("sizes"), self.first_tap, 8)
         windows = [builder.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
         panels = [self.weights(panel) for panel in range(self.panels)]
@@ -95,20 +87,73 @@ class LookupTile(Tile):
             def count_byte(byte: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
                 values = [builder.zext(e.load(builder.add(word, byte), i8, 1), i64) for word in words]
                 tables = [e.advance(table, value, 32) for value in values]
-                for half in range(2):
-                    weights = [e.load(e.advance(e.advance(v, byte, 64), half, 32), kind, 32) for v in vectors]
-                    rows = [e.twice(e.load(e.advance(entries, half, 16), vector(i8, 16), 16)) for entries in tables]
-                    found = [e.look_up(row, w) for row in rows for w in weights]
-                    sums = [builder.add(total, part) for total, part in zip(sums, found, strict=True)]
-                return sums
+                return self.add_byte(sums, tables, [e.advance(panel, byte, 64) for panel in vectors])
 
             return e.loop(e.load(e.advance(sizes, tap, 8), i64, 8), sums, count_byte)
 
         def count(first: ir.Value, taps: ir.Value) -> list[ir.Value]:
-            zeros = [e.zeros(kind)] * (self.rows * self.panels)
+            zeros = [e.zeros(BYTES)] * self.accumulators
             return e.loop(taps, zeros, lambda index, sums: count_tap(builder.add(first, index), sums))
 
         return count
+
+    @property
+    def accumulators(self) -> int:
+        """Of 32 bytes: here [row][panel] in one list."""
+        return self.rows * self.panels
+
+    def add_byte(self, sums: list[ir.Value], tables: list[ir.Value], vectors: list[ir.Value]) -> list[ir.Value]:
+        """Count a byte of the input of each row. Addresses: tables, both of a byte; vectors, weights of each panel.
+
+        All loads come before what is done with them: LLVM keeps to that, and a tenth or more is lost otherwise.
+        """
+        e = self.e
+        for half in range(2):
+            weights = [e.load(e.advance(panel, half, 32), BYTES, 32) for panel in vectors]
+            rows = [e.twice(e.load(e.advance(both, half, 16), vector(i8, 16), 16)) for both in tables]
+            found = [e.look_up(row, w) for row in rows for w in weights]
+            sums = [e.ir.add(total, part) for total, part in zip(sums, found, strict=True)]
+        return sums
+
+    def widen(self, byte_sums: ir.Value) -> list[ir.Value]:
+        """An accumulator as words of 16 bits, and its odd bytes alone."""
+        both = self.e.ir.bitcast(byte_sums, HALFWORDS)
+        return [both, self.e.ir.lshr(both, self.e.all_lanes(HALFWORDS, 8))]
+
+    def counts(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """From sums of these: 256 times the odd ones taken from the former leave the even bytes, modulo 2^16."""
+        e, builder = self.e, self.e.ir
+        eight = e.all_lanes(HALFWORDS, 8)
+        pairs = zip(sums[::2], sums[1::2], strict=True)
+        return [part for both, odd in pairs for part in (builder.sub(both, builder.shl(odd, eight)), odd)]
+
+
+class LonePanelTile(LookupTile):
+    """One panel, of another layout: one load brings both tables of a byte, for the two halves of 16 channels' weights.
+
+    With two panels to look up for, a table of its own in both halves of a register costs less.
+    """
+
+    @property
+    def accumulators(self) -> int:
+        """[row][16 channels], the sums of the low and of the high halves of the input's bytes apart."""
+        return 2 * self.rows
+
+    def add_byte(self, sums: list[ir.Value], tables: list[ir.Value], vectors: list[ir.Value]) -> list[ir.Value]:
+        e = self.e
+        weights = [e.load(e.advance(vectors[0], part, 32), BYTES, 32) for part in range(2)]
+        rows = [e.load(both, BYTES, 32) for both in tables]
+        found = [e.look_up(row, w) for row in rows for w in weights]
+        return [e.ir.add(total, part) for total, part in zip(sums, found, strict=True)]
+
+    def widen(self, byte_sums: ir.Value) -> list[ir.Value]:
+        """The two halves together: still at most 8 for each byte of the input."""
+        low, high = self.e.split(byte_sums, 2)
+        return [self.e.ir.zext(self.e.ir.add(low, high), HALFWORDS)]
+
+    def counts(self, sums: list[ir.Value]) -> list[ir.Value]:
+        """The sums themselves."""
+        return sums
 
 
 class _Epilogue(CountTile):
@@ -120,6 +165,8 @@ class _Epilogue(CountTile):
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value]) -> None:
         *args, self.halfwords, self.integers, self.row_count, self.groups = args
         super().__init__(builder, [*args, ir.Constant(i64, 0), ir.Constant(i64, 0)], 0, 0, masked=False)
+        # One for all modes: alloca_once clears it, in every call of the function.
+        self.copy = builder.ptrtoint(alloca_once(builder, vector(f32, FLOAT_LANES)), i64)
 
     def accumulate(self) -> list[list[ir.Value]]:
         return []
@@ -153,11 +200,10 @@ class _Epilogue(CountTile):
             super().store_floats(value, address, None)
             return
         e, builder = self.e, self.e.ir
-        copy = builder.ptrtoint(alloca_once(builder, value.type), i64)
-        e.store(value, copy, 32)
+        e.store(value, self.copy, 32)
 
         def store(lane: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            e.store(e.load(e.advance(copy, lane, 4), f32, 4), e.advance(address, lane, 4), 4)
+            e.store(e.load(e.advance(self.copy, lane, 4), f32, 4), e.advance(address, lane, 4), 4)
             return []
 
         e.loop(builder.and_(self.field("channels"), e.constant(FLOAT_LANES - 1)), [], store, unroll=False)
@@ -182,4 +228,4 @@ def _epilogue(module: ir.Module) -> ir.Function:
 
 def lookup_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[..., None]:
     """As `tiles.binary_tile`."""
-    return tile_of(LookupTile, rows, panels, masked)
+    return tile_of(LonePanelTile if panels == 1 else LookupTile, rows, panels, masked)

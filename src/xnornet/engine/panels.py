@@ -2,7 +2,8 @@
 
 A tap of a binary convolution is a word of 64 input channels. Where words are counted whole, it has one vector, with the
 word of each of 8 output channels. Where bytes are looked up (see `counter`), it has a vector for every byte that has
-channels in it: for each of 32 output channels the low half of the byte, then for each the high half.
+channels in it: for each of 32 output channels the low half of the byte, then for each the high half; the last panel,
+if it has no partner, both halves for each 16.
 """
 
 import numpy as np
@@ -56,16 +57,19 @@ def _words(rows: Words, lanes: int) -> Bytes:
 
 
 def _halves(rows: Words, sizes: NDArray[np.int64], lanes: int) -> Bytes:
-    """Bytes 0, 2, 4... of a vector are the panel's first 16 channels, 1, 3, 5... the other 16.
+    """Of panels that pass in pairs, bytes 0, 2, 4... of a vector are the first 16 channels, 1, 3, 5... the other 16.
 
-    So the counts of each 16 channels stand side by side once even and odd bytes are taken apart.
+    So the counts of each 16 channels stand side by side once even and odd bytes are taken apart. Of a last panel
+    without a partner, each 16 channels have 32 bytes for themselves: the low halves, then the high ones.
     """
     channels, taps = rows.shape
     each = np.ascontiguousarray(rows).view(np.uint8).reshape(channels, taps, 8)
     used = each[:, np.arange(8) < sizes[:, None]]
     halves = np.zeros((-(-channels // lanes) * lanes, used.shape[1], 2), np.uint8)
     halves[:channels, :, 0], halves[:channels, :, 1] = used & 15, used >> 4
-    out = aligned((-(-channels // lanes), used.shape[1], VECTOR), np.uint8)
-    in_order = halves.reshape(-1, 2, lanes // 2, used.shape[1], 2).transpose(0, 3, 4, 2, 1)
-    out.reshape(in_order.shape)[:] = in_order
+    parts = halves.reshape(-1, 2, lanes // 2, used.shape[1], 2)  # (panel, 16 channels, channel, byte, half)
+    out = aligned((len(parts), used.shape[1], VECTOR), np.uint8)
+    paired = len(parts) // 2 * 2
+    out[:paired] = parts[:paired].transpose(0, 3, 4, 2, 1).reshape(out[:paired].shape)
+    out[paired:] = parts[paired:].transpose(0, 3, 1, 4, 2).reshape(out[paired:].shape)
     return out
