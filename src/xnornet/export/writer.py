@@ -1,0 +1,127 @@
+"""Layers of torch, one by one, as the nodes and tensors of a packed network."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xnornet.engine import Graph, Node, PackedNetwork
+from xnornet.engine.builder import pack_rows
+from xnornet.engine.nodes import IMAGE
+from xnornet.engine.program import Shape
+from xnornet.export.thresholds import ChannelFunction, PooledSign, Sign
+from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear, affine
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+Binary = XnorConv2d | XnorLinear
+
+LOGITS = "logits"
+"""The name of a network's result."""
+
+
+def scaled(layer: Binary) -> ChannelFunction:
+    """What the layer makes of its integer counts, in its own arithmetic."""
+    return partial(_scaled, *layer.scale_and_bias())
+
+
+def _scaled(scale: Tensor, bias: Tensor | None, count: Tensor) -> Tensor:
+    y = count * scale.view(1, -1, 1, 1)
+    return y if bias is None else y + bias.view(1, -1, 1, 1)
+
+
+class Writer:
+    """Collects the nodes of a network and their tensors. Weights come as torch has them, (O, C, kh, kw)."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.tensors: dict[str, np.ndarray] = {}
+
+    def network(self, image: Shape, about: Any) -> PackedNetwork:
+        """What was collected, checked."""
+        return PackedNetwork(Graph(image, tuple(self.nodes), LOGITS), self.tensors, about)
+
+    def add(self, op: str, name: str, source: str, **entries: Any) -> None:
+        """A node: entries that are arrays are its tensors, the others fields; `bias_` is a tensor, `bias` a field."""
+        tensors = {key.rstrip("_"): value for key, value in entries.items() if isinstance(value, np.ndarray)}
+        options = {key: value for key, value in entries.items() if not isinstance(value, np.ndarray)}
+        self.nodes.append(Node(op=op, name=name, input=source, **options))
+        self.tensors |= {f"{name}.{key}": np.array(value) for key, value in tensors.items()}
+
+    def normalize(self, module: Normalize) -> str:
+        """The image as floats; returns their name."""
+        self.add("normalize", "normalize", IMAGE, output="normalized", mean=module.mean.numpy(), std=module.std.numpy())
+        return "normalized"
+
+    def float_conv(
+        self,
+        name: str,
+        source: str,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        threshold: Sign | None = None,
+        **options: Any,
+    ) -> None:
+        """A float convolution, or a dense layer as one of 1x1 pixels. threshold: of its bits, on its floats."""
+        if threshold is not None:
+            options["threshold"], flip = threshold.of_floats()
+            options["flip"] = np.packbits(flip, bitorder="little")
+        if bias is not None:
+            options |= {"bias": True, "bias_": bias.numpy()}
+        last = weight.permute(0, 2, 3, 1).numpy()
+        kernel = (last.shape[1], last.shape[2])
+        self.add("float_conv", name, source, channels=len(last), kernel=kernel, weight=last, **options)
+
+    def binary_conv(
+        self,
+        name: str,
+        source: str,
+        layer: Binary,
+        weight: Tensor,
+        *,
+        threshold: Sign | None = None,
+        **options: Any,
+    ) -> None:
+        """A binary layer. threshold: of its bits, on its counts or, if it has an `output`, on these floats."""
+        floats = options.get("output") is not None
+        if threshold is not None:
+            options["threshold"], flip = threshold.of_floats() if floats else threshold.of_counts(weight[0].numel())
+            options["flip"] = np.packbits(flip, bitorder="little")
+        if floats:
+            scale, bias = layer.scale_and_bias()
+            options["scale_"] = scale.numpy()
+            if bias is not None:
+                options |= {"bias": True, "bias_": bias.numpy()}
+        signs = (weight >= 0).permute(0, 2, 3, 1).numpy()
+        kernel = (signs.shape[1], signs.shape[2])
+        options |= steps(layer)
+        self.add("binary_conv", name, source, channels=len(signs), kernel=kernel, weight=pack_rows(signs), **options)
+
+    def pool_bits(
+        self, name: str, source: str, sign: PooledSign, kernel: tuple[int, int] = (2, 2), stride: int = 2
+    ) -> None:
+        """The window of a pooled sign, over the bits of its threshold."""
+        flip = np.packbits(sign.flip_after, bitorder="little")
+        self.add("pool_bits", name, source, bits=name, kernel=kernel, stride=stride, flip=flip)
+
+    def batch_norm(
+        self, name: str, source: str, bn: BatchNorm | None, channels: int, *, op: str = "batch_norm", **options: Any
+    ) -> None:
+        """A BatchNorm of floats, or nothing but what `options` ask for behind it. op: `batch_norm` or `average`."""
+        slope, intercept = (torch.ones(channels), torch.zeros(channels)) if bn is None else affine(bn)
+        self.add(op, name, source, **{"output": name} | options, scale_=slope.numpy(), bias_=intercept.numpy())
+
+    def input_scale(self, layer_name: str, source: str, layer: Binary, weight: Tensor) -> str:
+        """K of a binary layer, of the floats whose signs it takes; returns its name."""
+        name, kernel = f"{layer_name}.K", (weight.shape[2], weight.shape[3])
+        self.add("input_scale", name, source, output=name, kernel=kernel, **steps(layer))
+        return name
+
+
+def steps(layer: nn.Module) -> dict[str, Any]:
+    """Stride and padding of a convolution; those of a dense layer are the nodes' own."""
+    if not isinstance(layer, nn.Conv2d):
+        return {}
+    return {"stride": layer.stride[0], "padding": int(layer.padding[0])}

@@ -1,0 +1,144 @@
+"""Networks of one's own, layers one after the other, packed."""
+
+import random
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+from tests.export.networks import assert_same_logits, settled
+from xnornet.export import pack
+from xnornet.nn import Normalize, XnorConv2d, XnorLinear
+
+SIDE = 12
+RELU = nn.ReLU()
+
+CHAINS = {
+    "bits from end to end": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16)),
+        *(XnorConv2d(16, 24, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(24)),
+        *(XnorConv2d(24, 40, 3, stride=2, padding=1, output_norm=True), nn.ReLU(), nn.BatchNorm2d(40)),
+        *(XnorConv2d(40, 70, 1), nn.BatchNorm2d(70), nn.ReLU(), nn.AdaptiveAvgPool2d(1)),
+        *(nn.Flatten(), nn.Linear(70, 10)),
+    ],
+    "dense": lambda: [
+        *(Normalize(1), nn.Flatten(), nn.Linear(144, 50), nn.BatchNorm1d(50), XnorLinear(50, 40)),
+        *(nn.BatchNorm1d(40), nn.ReLU(), nn.Dropout(), nn.BatchNorm1d(40), XnorLinear(40, 30, bias=False)),
+        *(nn.BatchNorm1d(30), nn.ReLU(), nn.Linear(30, 10)),
+    ],
+    "poolings between BatchNorms": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 20, 3), nn.BatchNorm2d(20), nn.ReLU(), nn.MaxPool2d(3, 2), nn.BatchNorm2d(20)),
+        *(XnorConv2d(20, 33, 2), nn.BatchNorm2d(33), nn.MaxPool2d((1, 2), 1), nn.ReLU(), nn.BatchNorm2d(33)),
+        *(XnorConv2d(33, 20, (3, 2)), nn.BatchNorm2d(20), nn.Flatten(), XnorLinear(20, 10)),
+    ],
+    "more than one pooling, and an average that signs are taken of": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 12, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(12), nn.MaxPool2d(2)),
+        *(XnorConv2d(12, 30, 2), nn.MaxPool2d(2, 1), nn.ReLU(), nn.MaxPool2d(1), nn.BatchNorm2d(30), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d((1, 1)), nn.BatchNorm2d(30), nn.Flatten(), XnorLinear(30, 10), nn.BatchNorm1d(10)),
+    ],
+    "K": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 16, 3), nn.ReLU(), nn.BatchNorm2d(16)),
+        *(XnorConv2d(16, 24, 3, padding=1, input_scaling=True), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(24)),
+        *(XnorConv2d(24, 20, 3, bias=False), nn.BatchNorm2d(20), nn.ReLU(), nn.Flatten()),
+        *(XnorLinear(180, 30, input_scaling=True), nn.Linear(30, 10)),
+    ],
+    "no BatchNorm at all, and the same module twice": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 16, 3), XnorConv2d(16, 20, 3), XnorConv2d(20, 24, 3, padding=2), RELU),
+        *(nn.Identity(), nn.Conv2d(24, 30, 1), RELU, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(750, 10)),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_logits_are_those_of_torch(name):
+    torch.manual_seed(0)
+    model = settled(nn.Sequential(*CHAINS[name]()), SIDE, keep=("norm" if name == "K" else None))
+    assert_same_logits(model, pack(model, image_size=SIDE), SIDE)
+
+
+def drawn(seed):
+    """Layers drawn at random: tails in any order, poolings, K, dense or convolutional, of few channels."""
+    draw = random.Random(seed)
+    side, channels = SIDE, draw.choice([4, 9, 20])
+    layers = [Normalize(3), nn.Conv2d(3, channels, draw.choice([1, 3]), padding=1)]
+    for _ in range(draw.randint(1, 3)):
+        with torch.no_grad():
+            side = nn.Sequential(*layers).eval()(torch.zeros(1, 3, SIDE, SIDE)).shape[2]
+        norm, pool = nn.BatchNorm2d(channels), nn.MaxPool2d(2, draw.choice([1, 2]))
+        tail = draw.choice([[norm], [pool, norm], [RELU, norm], [RELU, pool, norm], [norm, pool], [norm, RELU, pool]])
+        tail = tail if side > 3 else [norm]
+        if RELU in tail and tail[-1] is not norm:
+            tail.append(nn.BatchNorm2d(channels))  # the signs of what a ReLU makes are all the same
+        made, with_scale = draw.choice([8, 17, 33]), draw.random() < 0.2
+        kernel = draw.choice([1, 2, 3]) if side > 5 else 1
+        layers += [*tail, XnorConv2d(channels, made, kernel, padding=kernel // 2, input_scaling=with_scale)]
+        channels = made
+    last = draw.choice([[RELU, nn.AdaptiveAvgPool2d(1)], [nn.BatchNorm2d(channels)], [RELU]])
+    with torch.no_grad():
+        features = nn.Sequential(*layers, *last).eval()(torch.zeros(1, 3, SIDE, SIDE)).numel()
+    if isinstance(last[-1], nn.BatchNorm2d) and draw.random() < 0.5:
+        return [*layers, *last, nn.Flatten(), XnorLinear(features, 12), nn.BatchNorm1d(12), nn.Linear(12, 5)]
+    return [*layers, *last, nn.Flatten(), nn.Linear(features, 5)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_drawn_chains_too(seed):
+    torch.manual_seed(seed)
+    model = nn.Sequential(*drawn(seed))
+    network = pack(settled(model, SIDE, keep="norm"), image_size=SIDE)
+    assert_same_logits(model, network, SIDE)
+
+
+def test_between_binary_layers_nothing_but_bits_passes():
+    network = pack(nn.Sequential(*CHAINS["bits from end to end"]()), image_size=SIDE)
+    made = [(node.op, node.output is not None, node.bits is not None) for node in network.graph.nodes[1:6]]
+    assert made == [
+        ("float_conv", False, True),
+        ("binary_conv", False, True),
+        ("pool_bits", False, True),
+        ("binary_conv", False, True),
+        ("binary_conv", True, False),
+    ]
+
+
+def test_layers_keep_their_names():
+    inner = nn.Sequential(OrderedDict(conv=XnorConv2d(8, 8, 3), norm=nn.BatchNorm2d(8)))
+    layers = [Normalize(3), nn.Conv2d(3, 8, 3), inner, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 8 * 8, 10)]
+    network = pack(nn.Sequential(*layers), image_size=SIDE)
+    assert [node.name for node in network.graph.nodes] == ["normalize", "1", "2.conv", "2.norm", "5"]
+
+
+START = (Normalize(3), nn.Conv2d(3, 8, 3))
+
+
+@pytest.mark.parametrize(
+    ("layers", "error", "message"),
+    [
+        ([nn.Conv2d(3, 8, 3)], ValueError, "must begin with xnornet.nn.Normalize"),
+        ([Normalize(3)], ValueError, "must have a layer with weights"),
+        ([Normalize(3), XnorConv2d(3, 8, 3)], ValueError, "1: the first layer must be float"),
+        ([Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)], ValueError, "1: the first layer after Normalize"),
+        ([*START, nn.GELU()], TypeError, "2: a GELU cannot be packed, only Conv2d, Linear, XnorConv2d"),
+        ([*START, nn.BatchNorm2d(8, affine=False)], ValueError, "2: a BatchNorm needs its running statistics"),
+        ([*START, nn.BatchNorm2d(9)], ValueError, "2: does not fit images of 12x12 pixels"),
+        ([*START, nn.AdaptiveAvgPool2d(1)], ValueError, "2: an AdaptiveAvgPool2d must make one pixel, directly behind"),
+        ([*START, nn.ReLU(), nn.AdaptiveAvgPool2d(2)], ValueError, "3: an AdaptiveAvgPool2d must make one pixel"),
+        ([*START, nn.MaxPool2d(3, padding=1)], ValueError, "2: poolings have padding=0"),
+        ([*START, nn.Conv2d(8, 8, 3, groups=2)], ValueError, "2: convolutions have groups=1"),
+        ([*START, XnorConv2d(8, 8, 3, padding=(1, 0))], ValueError, "2: convolutions have groups=1"),
+        ([*START, nn.Conv2d(8, 8, 3, padding=1)], ValueError, "cannot be padded, only bits and normalized images"),
+        ([*START, nn.Flatten(), nn.BatchNorm1d(800)], ValueError, "3: a BatchNorm1d of images of 10x10 pixels"),
+        ([*START, nn.Flatten(), nn.Linear(80, 10)], ValueError, "3: takes 80 features, 800 come from images of 12"),
+        ([*START, nn.Conv2d(8, 10, 3)], ValueError, "logits must name a float32 value of one pixel"),
+        ([*START, XnorConv2d(8, 10, 3, binary=False)], ValueError, "float twin"),
+    ],
+)
+def test_what_cannot_be_packed_is_named(layers, error, message):
+    with pytest.raises(error, match=message):
+        pack(nn.Sequential(*layers), image_size=SIDE)
+
+
+def test_the_size_of_the_images_is_asked_for():
+    with pytest.raises(ValueError, match="image_size must be the side of the images in pixels, not None"):
+        pack(nn.Sequential(*START))
