@@ -29,10 +29,10 @@ def settled(model, side, keep=None):
         model.train()
         for batch in range(30):
             model(images(model, 8, side, seed=batch))
-        for name, bn in norms.items():
-            bn.weight[0] = 0
+        for number, (name, bn) in enumerate(norms.items()):
+            bn.weight[number % bn.num_features] = 0
             if keep is None or name.split(".")[-1] != keep:
-                bn.running_var[1] = 1e-12
+                bn.running_var[(number + 1) % bn.num_features] = 1e-12
     return model.eval()
 
 

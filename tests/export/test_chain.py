@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import nn
 
+from tests.engine import mutations
 from tests.export.networks import assert_same_logits, settled
 from xnornet.export import pack
 from xnornet.nn import Normalize, XnorConv2d, XnorLinear
 
 SIDE = 12
 RELU = nn.ReLU()
+START = (Normalize(3), nn.Conv2d(3, 8, 3))
 
 CHAINS = {
     "bits from end to end": lambda: [
@@ -32,10 +34,20 @@ CHAINS = {
         *(XnorConv2d(20, 33, 2), nn.BatchNorm2d(33), nn.MaxPool2d((1, 2), 1), nn.ReLU(), nn.BatchNorm2d(33)),
         *(XnorConv2d(33, 20, (3, 2)), nn.BatchNorm2d(20), nn.Flatten(), XnorLinear(20, 10)),
     ],
-    "more than one pooling, and an average that signs are taken of": lambda: [
+    "several poolings, and an average that signs are taken of": lambda: [
         *(Normalize(3), nn.Conv2d(3, 12, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(12), nn.MaxPool2d(2)),
         *(XnorConv2d(12, 30, 2), nn.MaxPool2d(2, 1), nn.ReLU(), nn.MaxPool2d(1), nn.BatchNorm2d(30), nn.ReLU()),
         *(nn.AdaptiveAvgPool2d((1, 1)), nn.BatchNorm2d(30), nn.Flatten(), XnorLinear(30, 10), nn.BatchNorm1d(10)),
+    ],
+    "BatchNorms and poolings in a row": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.BatchNorm2d(8), XnorConv2d(8, 16, 3)),
+        *(nn.MaxPool2d(2), nn.BatchNorm2d(16), nn.MaxPool2d(2), nn.BatchNorm2d(16), XnorConv2d(16, 20, 1)),
+        *(nn.ReLU(), nn.Flatten(), nn.Linear(80, 10)),
+    ],
+    "options as lists": lambda: [
+        *(Normalize(3), nn.Conv2d(3, 16, [3, 3], stride=[2, 2]), nn.BatchNorm2d(16), nn.MaxPool2d([2, 2])),
+        *(nn.BatchNorm2d(16), XnorConv2d(16, 20, 2, padding=[1, 1]), nn.ReLU(), nn.AdaptiveAvgPool2d([1, 1])),
+        *(nn.Flatten(), nn.Linear(20, 10)),
     ],
     "K": lambda: [
         *(Normalize(3), nn.Conv2d(3, 16, 3), nn.ReLU(), nn.BatchNorm2d(16)),
@@ -90,6 +102,32 @@ def test_drawn_chains_too(seed):
     assert_same_logits(model, network, SIDE)
 
 
+def test_packing_leaves_the_model_as_it_is():
+    model = nn.Sequential(*CHAINS["dense"]())
+    model[3].eval().requires_grad_(False)
+    model[2](torch.zeros(1, 144)).sum().backward()
+    before = [(p, p.data_ptr(), p.requires_grad, p.grad, p.detach().clone()) for p in model.parameters()]
+    flags = [module.training for module in model.modules()]
+    pack(model, image_size=SIDE)
+    assert flags == [module.training for module in model.modules()]
+    for parameter, (same, place, asked, grad, values) in zip(model.parameters(), before, strict=True):
+        assert parameter is same and (parameter.data_ptr(), parameter.requires_grad) == (place, asked)
+        assert parameter.grad is grad and torch.equal(parameter, values)
+
+
+def test_other_defaults_of_torch_change_nothing():
+    model = settled(nn.Sequential(*CHAINS["several poolings, and an average that signs are taken of"]()), SIDE)
+    wanted = pack(model, image_size=SIDE)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        got = pack(model, image_size=SIDE)
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+    assert mutations.same(wanted, got)
+
+
 def test_between_binary_layers_nothing_but_bits_passes():
     network = pack(nn.Sequential(*CHAINS["bits from end to end"]()), image_size=SIDE)
     made = [(node.op, node.output is not None, node.bits is not None) for node in network.graph.nodes[1:6]]
@@ -107,9 +145,15 @@ def test_layers_keep_their_names():
     layers = [Normalize(3), nn.Conv2d(3, 8, 3), inner, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 8 * 8, 10)]
     network = pack(nn.Sequential(*layers), image_size=SIDE)
     assert [node.name for node in network.graph.nodes] == ["normalize", "1", "2.conv", "2.norm", "5"]
+    names = ("normalize", "image", "normalized", "conv", "logits", "norm")  # but for those that have another meaning
+    layers = OrderedDict(zip(names, [*START, nn.BatchNorm2d(8), XnorConv2d(8, 10, 10), RELU], strict=False))
+    network = pack(nn.Sequential(layers), image_size=SIDE)
+    assert [node.name for node in network.graph.nodes] == ["normalize", "image_", "conv"]
 
 
-START = (Normalize(3), nn.Conv2d(3, 8, 3))
+def hooked(layer):
+    layer.register_forward_hook(lambda module, inputs, output: 2 * output)
+    return layer
 
 
 @pytest.mark.parametrize(
@@ -117,19 +161,29 @@ START = (Normalize(3), nn.Conv2d(3, 8, 3))
     [
         ([nn.Conv2d(3, 8, 3)], ValueError, "must begin with xnornet.nn.Normalize"),
         ([Normalize(3)], ValueError, "must have a layer with weights"),
-        ([Normalize(3), XnorConv2d(3, 8, 3)], ValueError, "1: the first layer must be float"),
-        ([Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)], ValueError, "1: the first layer after Normalize"),
+        ([Normalize(3), XnorConv2d(3, 8, 3)], ValueError, "1: the first layer behind Normalize"),
+        ([Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)], ValueError, "1: the first layer behind Normalize"),
         ([*START, nn.GELU()], TypeError, "2: a GELU cannot be packed, only Conv2d, Linear, XnorConv2d"),
         ([*START, nn.BatchNorm2d(8, affine=False)], ValueError, "2: a BatchNorm needs its running statistics"),
-        ([*START, nn.BatchNorm2d(9)], ValueError, "2: does not fit images of 12x12 pixels"),
+        ([*START, nn.BatchNorm2d(9)], ValueError, "2: does not fit here, with images of 12x12 pixels"),
         ([*START, nn.AdaptiveAvgPool2d(1)], ValueError, "2: an AdaptiveAvgPool2d must make one pixel, directly behind"),
         ([*START, nn.ReLU(), nn.AdaptiveAvgPool2d(2)], ValueError, "3: an AdaptiveAvgPool2d must make one pixel"),
-        ([*START, nn.MaxPool2d(3, padding=1)], ValueError, "2: poolings have padding=0"),
-        ([*START, nn.Conv2d(8, 8, 3, groups=2)], ValueError, "2: convolutions have groups=1"),
-        ([*START, XnorConv2d(8, 8, 3, padding=(1, 0))], ValueError, "2: convolutions have groups=1"),
+        ([*START, nn.MaxPool2d(3, padding=1)], ValueError, "2: a MaxPool2d must have padding=0"),
+        ([*START, nn.Conv2d(8, 8, 3, groups=2)], ValueError, "2: a convolution must have groups=1"),
+        ([*START, XnorConv2d(8, 8, 3, padding=(1, 0))], ValueError, "2: a convolution must have groups=1"),
         ([*START, nn.Conv2d(8, 8, 3, padding=1)], ValueError, "cannot be padded, only bits and normalized images"),
         ([*START, nn.Flatten(), nn.BatchNorm1d(800)], ValueError, "3: a BatchNorm1d of images of 10x10 pixels"),
-        ([*START, nn.Flatten(), nn.Linear(80, 10)], ValueError, "3: takes 80 features, 800 come from images of 12"),
+        (
+            [*START, nn.Flatten(), nn.Linear(80, 10)],
+            ValueError,
+            "3: does not fit here, with images of 12x12 pixels: mat1 and mat2",
+        ),
+        ([Normalize(3), nn.Linear(432, 10)], ValueError, "1: a dense layer needs a Flatten before it"),
+        ([*START, nn.Flatten(), XnorConv2d(8, 10, 10)], ValueError, "3: does not fit here"),
+        ([Normalize(3), nn.Flatten(), nn.Linear(432, 10), nn.BatchNorm2d(10)], ValueError, "3: does not fit here"),
+        ([*START, XnorConv2d(8, 10, 3).double()], ValueError, "2.weight is torch.float64: only float32 can be packed"),
+        ([*START, nn.Conv2d(8, 10, 3, device="meta")], ValueError, "one device that has data, not on cpu, meta"),
+        ([*START, hooked(nn.Conv2d(8, 10, 3))], ValueError, "2 has forward hooks"),
         ([*START, nn.Conv2d(8, 10, 3)], ValueError, "logits must name a float32 value of one pixel"),
         ([*START, XnorConv2d(8, 10, 3, binary=False)], ValueError, "float twin"),
     ],
@@ -139,6 +193,21 @@ def test_what_cannot_be_packed_is_named(layers, error, message):
         pack(nn.Sequential(*layers), image_size=SIDE)
 
 
-def test_the_size_of_the_images_is_asked_for():
-    with pytest.raises(ValueError, match="image_size must be the side of the images in pixels, not None"):
-        pack(nn.Sequential(*START))
+class Twice(nn.Sequential):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_forward_of_its_own_is_not_overlooked():
+    with pytest.raises(TypeError, match=r"Twice has a forward of its own: only Sequential's is known"):
+        pack(Twice(*START), image_size=SIDE)
+    with pytest.raises(TypeError, match="2: a Twice cannot be packed"):
+        pack(nn.Sequential(*START, Twice(RELU)), image_size=SIDE)
+
+
+@pytest.mark.parametrize("size", [None, 0, 12.0, "12", (12, 12), 8193])
+def test_the_size_of_the_images_is_asked_for(size):
+    with pytest.raises(ValueError, match="image_size must be 1 to 8192 pixels, not "):
+        pack(nn.Sequential(*START), image_size=size)
+    with pytest.raises(ValueError, match="images of 8192x8192 pixels are too large"):
+        pack(nn.Sequential(*START), image_size=8192)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from xnornet.export.thresholds import PooledSign, Sign
+from xnornet.export.thresholds import Sign
 from xnornet.nn.layers import XnorConv2d
 
 
@@ -42,7 +42,7 @@ def test_count_thresholds_give_torchs_bit_for_every_count(hard_batch_norm):
 
     counts = torch.arange(-90, 91, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 200, 1, 1)
     for functions in ([], [before]):
-        threshold, flip = Sign(200, *functions, hard_batch_norm).of_counts(90)
+        threshold, flip = Sign(200, [*functions, hard_batch_norm]).of_counts(90)
         wanted = hard_batch_norm(before(counts) if functions else counts).view(-1, 200).numpy() >= 0
         assert np.array_equal((counts.view(-1, 200).numpy() >= threshold) ^ flip, wanted)
         assert 0.2 < wanted.mean() < 0.8
@@ -50,7 +50,7 @@ def test_count_thresholds_give_torchs_bit_for_every_count(hard_batch_norm):
 
 @torch.no_grad()
 def test_float_thresholds_give_torchs_bit_next_to_the_threshold_and_far_from_it(hard_batch_norm):
-    threshold, flip = Sign(200, hard_batch_norm).of_floats()
+    threshold, flip = Sign(200, [hard_batch_norm]).of_floats()
     near = [np.nextafter(threshold, np.float32(way), dtype=np.float32) for way in (-np.inf, np.inf)]
     values = [threshold, *near, *(np.full(200, v, np.float32) for v in (0.0, -0.0, 1e-45, 1, -1, 1e6, -1e6, 3e38))]
     x = np.stack([np.clip(v, -3e38, 3e38) for v in values])
@@ -68,9 +68,19 @@ def test_pooling_may_follow_the_comparison(hard_batch_norm):
     def before(count):
         return torch.relu(count * slope + 3)
 
-    sign = PooledSign(200, [before], [hard_batch_norm])
+    sign = Sign(200, [before], [hard_batch_norm])
     threshold, flip = (v[:, None, None] for v in sign.of_counts(90))
     wanted = hard_batch_norm(nn.functional.max_pool2d(before(x), 2)).numpy() >= 0
     bits = (x.numpy() >= threshold) ^ flip
-    pooled = bits.reshape(50, 200, 2, 2, 2, 2).any(axis=(3, 5)) ^ sign.flip_after[:, None, None]
+    pooled = bits.reshape(50, 200, 2, 2, 2, 2).any(axis=(3, 5)) ^ sign.flips[0][:, None, None]
     assert np.array_equal(pooled, wanted)
+
+
+@torch.no_grad()
+def test_a_dead_channel_behind_a_steep_one_keeps_its_sign():
+    """At the largest floats the first BatchNorm overflows, and infinity times 0 is no number."""
+    steep = batch_norm([10.0, -10.0, 10.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+    dead = batch_norm([0.0, 0.0, -0.0], [0.5, -0.5, 0.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+    threshold, flip = Sign(3, [steep, dead]).of_floats()
+    for x in (-3e38, -1.0, 0.0, 1.0, 3e38):
+        assert ((np.full(3, x, np.float32) >= threshold) ^ flip).tolist() == [True, False, True]

@@ -1,8 +1,9 @@
 """A trained torch network -> the engine's packed network: the one place that knows both.
 
 A BatchNorm behind a layer becomes its scale and bias, BatchNorm and sign become thresholds. These are not computed from
-the BatchNorm's formula but found by bisection over the torch modules themselves, so that a bit of the engine is the bit
-of torch for every value that can occur: with rounding, dead channels (gamma = 0), negative gamma and tiny variances.
+the BatchNorm's formula but found by bisection over the torch modules themselves, so that where a threshold stands for
+them, a bit of the engine is the bit of torch for every value that can occur: with rounding, dead channels (gamma = 0),
+negative gamma and tiny variances. (K wants the BatchNorm's floats, and signs are then taken of the engine's own.)
 """
 
 from collections.abc import Mapping
@@ -12,40 +13,41 @@ import torch
 from torch import nn
 
 from xnornet.engine import PackedNetwork
+from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.program import Shape
 from xnornet.export.chain import layers, lenet5, write_chain
 from xnornet.export.resnet import write_resnet18
-from xnornet.export.writer import Writer
-from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear
+from xnornet.export.writer import Binary, Writer
+from xnornet.nn.layers import Normalize
 from xnornet.nn.models import LeNet5, ResNet18
 
 __all__ = ["pack"]
+
+KINDS = (LeNet5, ResNet18, nn.Sequential)
 
 
 def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size: int | None = None) -> PackedNetwork:
     """Pack a trained XNOR network, as it is in eval mode, into words; the model is not changed.
 
     model: a LeNet5, a ResNet18, or an nn.Sequential of your own: Normalize, a float layer, then Conv2d, Linear,
-    XnorConv2d, XnorLinear with BatchNorm, ReLU, MaxPool2d, Flatten, Dropout between them, and AdaptiveAvgPool2d(1)
-    behind a ReLU. about: plain values for JSON that travel with the file, such as the md5 of the training data.
-    image_size: side of the images in pixels, the model's own if not given; a ResNet takes smaller ones too, and a
-    Sequential needs it. TypeError for another kind of model or layer, ValueError for a float twin, a size that the
-    model does not take, or a layer's options that the engine does not have.
+    XnorConv2d, XnorLinear with BatchNorm, ReLU, MaxPool2d, Flatten, Identity, Dropout between them, and
+    AdaptiveAvgPool2d(1) behind a ReLU. about: plain values for JSON that travel with the file, such as the md5 of the
+    training data. image_size: side of the images, squares, in pixels; the model's own if not given; a ResNet takes
+    smaller ones too, and a Sequential needs it. TypeError for another kind of model or layer, ValueError for a float
+    twin, a size that the model does not take, or what the engine does not have.
     """
-    if not isinstance(model, LeNet5 | ResNet18 | nn.Sequential):
-        raise TypeError(f"model must be a LeNet5, a ResNet18 or an nn.Sequential, not {type(model).__name__}")
-    if not all(layer.binary for layer in model.modules() if isinstance(layer, XnorConv2d | XnorLinear)):
-        raise ValueError("model is a float twin: only XNOR networks can be packed")
-    side = _side(model, image_size)
+    _check(model)
+    side = _image_side(model, image_size)
     training = {module: module.training for module in model.modules()}
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    device = next((tensor.device for tensor in model.state_dict().values()), torch.device("cpu"))
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.device("cpu"):
             writer = Writer()
             model.cpu().eval()
             if isinstance(model, ResNet18):
                 write_resnet18(model, writer)
             else:
+                assert isinstance(model, LeNet5 | nn.Sequential)
                 write_chain(lenet5(model) if isinstance(model, LeNet5) else list(layers(model)), writer, side)
     finally:
         model.to(device)
@@ -55,13 +57,33 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size
     return writer.network(Shape(side, side, channels), about)
 
 
-def _side(model: LeNet5 | ResNet18 | nn.Sequential, image_size: int | None) -> int:
-    """Of the images, checked as far as the model knows it."""
-    if isinstance(model, nn.Sequential):
-        if image_size is None or image_size < 1:
-            raise ValueError(f"image_size must be the side of the images in pixels, not {image_size}")
-        return image_size
-    side = image_size or model.image_size
-    if not model.smallest_image <= side <= model.image_size:
-        raise ValueError(f"image_size must be {model.smallest_image} to {model.image_size} pixels, not {side}")
+def _check(model: nn.Module) -> None:
+    """TypeError or ValueError for a model that does more than its layers say, or is not float32 on one device."""
+    kind = next((kind for kind in KINDS if isinstance(model, kind)), None)
+    if kind is None:
+        raise TypeError(f"model must be a LeNet5, a ResNet18 or an nn.Sequential, not {type(model).__name__}")
+    if type(model).forward is not kind.forward:
+        raise TypeError(f"{type(model).__name__} has a forward of its own: only {kind.__name__}'s is known")
+    for name, module in model.named_modules():
+        if isinstance(module, Binary) and not module.binary:
+            raise ValueError(f"{name} is the layer of a float twin (binary=False): only XNOR networks can be packed")
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise ValueError(f"{name or 'model'} has forward hooks, which a packed network cannot have")
+    devices = set()
+    for name, tensor in model.state_dict().items():
+        devices.add(tensor.device)
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise ValueError(f"{name} is {tensor.dtype}: only float32 can be packed, see model.float()")
+    if len(devices) > 1 or torch.device("meta") in devices:
+        raise ValueError(f"model must be on one device that has data, not on {', '.join(sorted(map(str, devices)))}")
+
+
+def _image_side(model: nn.Module, image_size: int | None) -> int:
+    """The side of the images, checked as far as the model knows it."""
+    side, least, most = image_size, 1, LIMIT_SIDE
+    if isinstance(model, LeNet5 | ResNet18):
+        least, most = model.smallest_image, model.image_size
+        side = most if image_size is None else image_size
+    if type(side) is not int or not least <= side <= most:
+        raise ValueError(f"image_size must be {least} to {most} pixels, not {side!r}")
     return side

@@ -36,7 +36,7 @@ def write_resnet18(model: ResNet18, writer: Writer) -> None:
         if block.skip_each:
             first: dict[str, Any] = {"residual": skip, "output": inner, "threshold": _sign(block.bn2)}
         else:
-            first = {"threshold": Sign(block.bn2.num_features, scaled(block.conv1), block.bn2)}
+            first = {"threshold": Sign(block.bn2.num_features, [scaled(block.conv1), block.bn2])}
         writer.binary_conv(f"{name}.conv1", bits, block.conv1, block.conv1.weight, bits=middle, **first)
         last: dict[str, Any] = (
             {"bits": f"bits{index + 1}", "threshold": following[index]} if index < len(following) else {}
@@ -49,7 +49,7 @@ def write_resnet18(model: ResNet18, writer: Writer) -> None:
 
 
 def _sign(bn: nn.BatchNorm2d) -> Sign:
-    return Sign(bn.num_features, bn)
+    return Sign(bn.num_features, [bn])
 
 
 def _add_scaled(

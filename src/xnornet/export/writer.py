@@ -4,17 +4,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from xnornet.engine import Graph, Node, PackedNetwork
 from xnornet.engine.builder import pack_rows
 from xnornet.engine.nodes import IMAGE
 from xnornet.engine.program import Shape
-from xnornet.export.thresholds import ChannelFunction, PooledSign, Sign
-from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear, affine
+from xnornet.export.thresholds import ChannelFunction, Sign
+from xnornet.nn.layers import BatchNorm, Normalize, XnorConv2d, XnorLinear, affine
 
-BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 Binary = XnorConv2d | XnorLinear
 
 LOGITS = "logits"
@@ -64,7 +62,7 @@ class Writer:
         threshold: Sign | None = None,
         **options: Any,
     ) -> None:
-        """A float convolution, or a dense layer as one of 1x1 pixels. threshold: of its bits, on its floats."""
+        """A float convolution, or a dense layer as one. threshold: of its bits, on its floats."""
         if threshold is not None:
             options["threshold"], flip = threshold.of_floats()
             options["flip"] = np.packbits(flip, bitorder="little")
@@ -99,19 +97,19 @@ class Writer:
         options |= steps(layer)
         self.add("binary_conv", name, source, channels=len(signs), kernel=kernel, weight=pack_rows(signs), **options)
 
-    def pool_bits(
-        self, name: str, source: str, sign: PooledSign, kernel: tuple[int, int] = (2, 2), stride: int = 2
-    ) -> None:
-        """The window of a pooled sign, over the bits of its threshold."""
-        flip = np.packbits(sign.flip_after, bitorder="little")
-        self.add("pool_bits", name, source, bits=name, kernel=kernel, stride=stride, flip=flip)
+    def pool_bits(self, name: str, source: str, kernel: tuple[int, int], stride: int, flip: np.ndarray) -> None:
+        """An OR of bits over a window; flip: one of `Sign.flips`."""
+        packed = np.packbits(flip, bitorder="little")
+        self.add("pool_bits", name, source, bits=name, kernel=kernel, stride=stride, flip=packed)
 
     def batch_norm(
         self, name: str, source: str, bn: BatchNorm | None, channels: int, *, op: str = "batch_norm", **options: Any
     ) -> None:
         """A BatchNorm of floats, or nothing but what `options` ask for behind it. op: `batch_norm` or `average`."""
-        slope, intercept = (torch.ones(channels), torch.zeros(channels)) if bn is None else affine(bn)
-        self.add(op, name, source, **{"output": name} | options, scale_=slope.numpy(), bias_=intercept.numpy())
+        slope, intercept = (np.ones(channels, np.float32), np.zeros(channels, np.float32))
+        if bn is not None:
+            slope, intercept = (value.numpy() for value in affine(bn))
+        self.add(op, name, source, **{"output": name} | options, scale_=slope, bias_=intercept)
 
     def input_scale(self, layer_name: str, source: str, layer: Binary, weight: Tensor) -> str:
         """K of a binary layer, of the floats whose signs it takes; returns its name."""
@@ -124,4 +122,4 @@ def steps(layer: nn.Module) -> dict[str, Any]:
     """Stride and padding of a convolution; those of a dense layer are the nodes' own."""
     if not isinstance(layer, nn.Conv2d):
         return {}
-    return {"stride": layer.stride[0], "padding": int(layer.padding[0])}
+    return {"stride": int(layer.stride[0]), "padding": int(layer.padding[0])}

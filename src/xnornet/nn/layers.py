@@ -1,7 +1,7 @@
 """Layers that activate their input and weigh it: binary (sign of both) or, as float twins, ReLU and float weights."""
 
 from inspect import signature
-from typing import Any, get_args
+from typing import Any, TypeAlias, get_args
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from xnornet.nn.binarize import alpha, scaled_sign, sign, sign_ste
 from xnornet.params import Gradient
+
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d
 
 
 class _Xnor:
@@ -23,7 +25,7 @@ class _Xnor:
     weight: Tensor
     bias: Any
     training: bool
-    norm_type: type[nn.BatchNorm1d | nn.BatchNorm2d]
+    norm_type: type[BatchNorm]
 
     def __init__(
         self,
@@ -134,8 +136,8 @@ class XnorLinear(_Xnor, nn.Linear):
         return x.abs().mean(dim=1, keepdim=True)
 
 
-def affine(bn: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Slope and intercept of a BatchNorm in eval mode, (C,) each, in the float32 steps in which torch takes them."""
+def affine(bn: BatchNorm) -> tuple[Tensor, Tensor]:
+    """Slope and intercept of a BatchNorm in eval mode, (C,) each: slope x + intercept is torch's but for rounding."""
     assert bn.running_mean is not None and bn.running_var is not None
     slope = 1 / torch.sqrt(bn.running_var + bn.eps) * bn.weight
     return slope, bn.bias - bn.running_mean * slope
