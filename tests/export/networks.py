@@ -2,10 +2,9 @@
 
 import numpy as np
 import torch
-from torch import nn
 
 from xnornet.nn import build_model
-from xnornet.nn.layers import Normalize
+from xnornet.nn.layers import BatchNorm, Normalize
 
 
 def trained_like(name, seed=0, **options):
@@ -21,7 +20,7 @@ def settled(model, side, keep=None):
     normalize = next(module for module in model.modules() if isinstance(module, Normalize))
     normalize.mean.uniform_(0.2, 0.5)
     normalize.std.uniform_(0.2, 0.4)
-    norms = {n: m for n, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)}
+    norms = {n: m for n, m in model.named_modules() if isinstance(m, BatchNorm)}
     with torch.no_grad():
         for bn in norms.values():
             bn.weight.normal_()

@@ -140,8 +140,12 @@ def test_between_binary_layers_nothing_but_bits_passes():
     ]
 
 
+class Block(nn.Sequential):
+    """With a name of its own, but not with a forward."""
+
+
 def test_layers_keep_their_names():
-    inner = nn.Sequential(OrderedDict(conv=XnorConv2d(8, 8, 3), norm=nn.BatchNorm2d(8)))
+    inner = Block(OrderedDict(conv=XnorConv2d(8, 8, 3), norm=nn.BatchNorm2d(8)))
     layers = [Normalize(3), nn.Conv2d(3, 8, 3), inner, nn.ReLU(), nn.Flatten(), nn.Linear(8 * 8 * 8, 10)]
     network = pack(nn.Sequential(*layers), image_size=SIDE)
     assert [node.name for node in network.graph.nodes] == ["normalize", "1", "2.conv", "2.norm", "5"]

@@ -7,6 +7,7 @@ from numba import njit
 from xnornet.engine.arrays import integers
 from xnornet.engine.counter import CARRY_SAVE, LOOKUP
 from xnornet.engine.lookup import lookup_tile
+from xnornet.engine.panels import PAIR
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE
 
@@ -15,7 +16,7 @@ from xnornet.engine.vector import WIDE
 # Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, 16
 # registers hold 6 x 2 sums of bytes, 2 times 32 weights, a table and what is found in it.
 # The float convolution's 8 x 2 accumulators hide the latency of their additions.
-BINARY_ROWS, BINARY_PANELS = (6, 2) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
+BINARY_ROWS, BINARY_PANELS = (6, PAIR) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 

@@ -105,7 +105,7 @@ class LookupTile(Tile):
     def add_byte(self, sums: list[ir.Value], tables: list[ir.Value], vectors: list[ir.Value]) -> list[ir.Value]:
         """Count a byte of the input of each row. Addresses: tables, both of a byte; vectors, weights of each panel.
 
-        All loads come before what is done with them: LLVM keeps to that, and a tenth or more is lost otherwise.
+        All loads come before what is done with them: LLVM keeps to that, and up to a fifth is lost otherwise.
         """
         e = self.e
         for half in range(2):

@@ -18,6 +18,9 @@ VECTOR = 64
 LANES = 32 if LOOKUP else 8
 """Output channels a panel."""
 
+PAIR = 2
+"""Panels for which a tile looks up together; a last one without a partner has a tile and a layout of its own."""
+
 STEP = 8 if LOOKUP else WORD
 """Input channels a vector of weights is for."""
 
@@ -69,7 +72,7 @@ def _halves(rows: Words, sizes: NDArray[np.int64], lanes: int) -> Bytes:
     halves[:channels, :, 0], halves[:channels, :, 1] = used & 15, used >> 4
     parts = halves.reshape(-1, 2, lanes // 2, used.shape[1], 2)  # (panel, 16 channels, channel, byte, half)
     out = aligned((len(parts), used.shape[1], VECTOR), np.uint8)
-    paired = len(parts) // 2 * 2
+    paired = len(parts) // PAIR * PAIR
     out[:paired] = parts[:paired].transpose(0, 3, 4, 2, 1).reshape(out[:paired].shape)
     out[paired:] = parts[paired:].transpose(0, 3, 1, 4, 2).reshape(out[paired:].shape)
     return out

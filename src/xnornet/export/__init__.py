@@ -17,8 +17,8 @@ from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.program import Shape
 from xnornet.export.chain import layers, lenet5, write_chain
 from xnornet.export.resnet import write_resnet18
-from xnornet.export.writer import Binary, Writer
-from xnornet.nn.layers import Normalize
+from xnornet.export.writer import Writer
+from xnornet.nn.layers import Binary, Normalize
 from xnornet.nn.models import LeNet5, ResNet18
 
 __all__ = ["pack"]

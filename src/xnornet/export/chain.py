@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from xnornet.engine.nodes import IMAGE, LIMIT_BYTES
 from xnornet.export.thresholds import ChannelFunction, Sign
-from xnornet.export.writer import LOGITS, Binary, Writer, scaled, steps
-from xnornet.nn.layers import BatchNorm, Normalize, XnorConv2d, XnorLinear
+from xnornet.export.writer import LOGITS, Writer, scaled, steps
+from xnornet.nn.layers import BatchNorm, Binary, Normalize, XnorConv2d, XnorLinear
 from xnornet.nn.models import LeNet5
 
 Named = tuple[str, nn.Module]
@@ -50,7 +50,7 @@ def layers(model: nn.Sequential, prefix: str = "") -> Iterator[Named]:
     """Its layers and those of sequences inside, in order, by their names in the state dict."""
     for name, module in model._modules.items():  # named_children leaves out what stands there twice
         assert module is not None
-        if type(module) is nn.Sequential:
+        if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
             yield from layers(module, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}" + "_" * (f"{prefix}{name}" in RESERVED), module

@@ -11,9 +11,7 @@ from xnornet.engine.builder import pack_rows
 from xnornet.engine.nodes import IMAGE
 from xnornet.engine.program import Shape
 from xnornet.export.thresholds import ChannelFunction, Sign
-from xnornet.nn.layers import BatchNorm, Normalize, XnorConv2d, XnorLinear, affine
-
-Binary = XnorConv2d | XnorLinear
+from xnornet.nn.layers import BatchNorm, Binary, Normalize, affine
 
 LOGITS = "logits"
 """The name of a network's result."""

@@ -136,6 +136,9 @@ class XnorLinear(_Xnor, nn.Linear):
         return x.abs().mean(dim=1, keepdim=True)
 
 
+Binary: TypeAlias = XnorConv2d | XnorLinear
+
+
 def affine(bn: BatchNorm) -> tuple[Tensor, Tensor]:
     """Slope and intercept of a BatchNorm in eval mode, (C,) each: slope x + intercept is torch's but for rounding."""
     assert bn.running_mean is not None and bn.running_var is not None
@@ -143,9 +146,9 @@ def affine(bn: BatchNorm) -> tuple[Tensor, Tensor]:
     return slope, bn.bias - bn.running_mean * slope
 
 
-def binary_layers(model: nn.Module) -> list[XnorConv2d | XnorLinear]:
+def binary_layers(model: nn.Module) -> list[Binary]:
     """The layers of `model` that are binarized, in order of definition; none in a float twin."""
-    return [layer for layer in model.modules() if isinstance(layer, XnorConv2d | XnorLinear) and layer.binary]
+    return [layer for layer in model.modules() if isinstance(layer, Binary) and layer.binary]
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

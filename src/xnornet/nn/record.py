@@ -12,7 +12,7 @@ from xnornet.data import Prepared
 from xnornet.files import write_csv, write_json
 from xnornet.nn.binarize import alpha
 from xnornet.nn.evaluate import loss_and_accuracy
-from xnornet.nn.layers import XnorConv2d, XnorLinear, count_parameters
+from xnornet.nn.layers import Binary, count_parameters
 from xnornet.nn.modelfile import load_model, save_model
 from xnornet.nn.training import Run, architecture
 from xnornet.params import DatasetParams, Runtime, Variant
@@ -74,7 +74,7 @@ def weight_histograms(model: torch.nn.Module, bins: int = 81) -> pd.DataFrame:
     """Columns layer, left, right (of a bin), count, alpha (mean over the layer's output channels)."""
     frames = []
     for name, layer in model.named_modules():
-        if isinstance(layer, XnorConv2d | XnorLinear):
+        if isinstance(layer, Binary):
             weight = layer.weight.detach().cpu()
             widest = float(weight.abs().max())
             count, edges = np.histogram(weight.numpy(), bins=bins, range=(-widest, widest))
