@@ -14,7 +14,6 @@ from torch import Tensor
 
 from xnornet.data import Prepared
 from xnornet.nn import binarize
-from xnornet.nn.augment import augment
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.training import Loop, Run, make_network
 from xnornet.params import load
@@ -54,8 +53,8 @@ def main() -> None:
     images, labels = torch.from_numpy(train.images), torch.from_numpy(train.labels).long()
     generator = torch.Generator().manual_seed(params.runtime.seed)
     for step in range(1, steps + 1):
-        chosen = torch.randint(len(images), (settings.training.batch_size,), generator=generator)
-        loop.step(augment(images[chosen], settings.training.augment, generator), labels[chosen])
+        chosen = torch.randint(len(images), (settings.xnor.batch_size,), generator=generator)
+        loop.step(loop.augment(images[chosen], generator), labels[chosen])
         if step in (MEAN_OF + 1, steps // 5, steps // 2, steps):
             for name, shape in LAYERS.items():
                 history = seen[torch.Size(shape)]

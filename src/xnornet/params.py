@@ -92,9 +92,7 @@ class Augment(Section):
 class Training(Section):
     """What both variants of a data set share."""
 
-    batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs more than one image
     channels_last: bool
-    compile: bool
     augment: Augment
 
 
@@ -106,15 +104,18 @@ class Restart(Section):
 
 
 class Optimization(Section):
-    """Length, number format, optimizer and schedule of one training; `restarts` only where there are any."""
+    """Length, batches, number format, optimizer and schedule of one training; `restarts` only where there are any."""
 
     epochs: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs more than one image
     precision: Literal["float32", "bfloat16"]
+    compile: bool | Literal["auto"]
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     momentum: UnitFloat
     weight_decay: NonNegativeFloat
     label_smoothing: UnitFloat
+    cutout: NonNegativeInt
     schedule: Literal["cosine", "linear", "constant"]
     warmup_epochs: NonNegativeFloat
     restarts: list[Restart] | None = None

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from xnornet.bench import pace
 from xnornet.bench.pace import time_steps
@@ -26,17 +27,28 @@ def test_an_epoch_is_its_steps() -> None:
     assert (data.train.images == before).all()
 
 
-def test_both_variants_are_timed_in_the_twin_s_number_format(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_variants_are_timed_as_the_twin_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     params = load(ROOT / "params.yaml").digits
-    other = params.model_copy(update={"xnor": params.xnor.model_copy(update={"precision": "bfloat16"})})
+    differently = {"precision": "bfloat16", "batch_size": 20}
+    other = params.model_copy(update={"xnor": params.xnor.model_copy(update=differently)})
     seen = []
 
     class Watched(pace.Loop):
         def __init__(self, run: Run, training: Training, optimization: Optimization, images: int) -> None:
-            seen.append(optimization.precision)
+            seen.append((optimization.precision, optimization.batch_size))
             super().__init__(run, training, optimization, images)
 
     monkeypatch.setattr(pace, "Loop", Watched)
     data = prepare("digits", params.data)
     time_steps(data, other, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
-    assert seen == ["float32", "float32"]
+    assert seen == [("float32", 50)] * 2
+
+
+def test_bfloat16_is_left_out_where_the_cpu_imitates_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    params = load(ROOT / "params.yaml").digits
+    asked = params.model_copy(update={"float": params.float.model_copy(update={"precision": "bfloat16"})})
+    data = prepare("digits", params.data)
+    for capabilities, precision in (({}, "float32"), ({"avx512_bf16": True}, "bfloat16")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda here=capabilities: here)
+        runtime = Runtime(device="cpu", threads=1, seed=0)
+        assert time_steps(data, asked, runtime, repeats=5, budget_seconds=0.1)["precision"] == precision

@@ -1,8 +1,9 @@
 """Augmentation: every image of a batch changes by itself."""
 
+import pytest
 import torch
 
-from xnornet.nn.augment import augment
+from xnornet.nn.augment import augment, cut_out
 from xnornet.params import Augment
 
 NO_CHANGE = Augment(flip=False, crop=0, rotate=0.0, scale=0.0)
@@ -27,6 +28,22 @@ def test_mirroring_reverses_columns_of_about_half() -> None:
     mirrored = [torch.equal(a, b.flip(1)) for a, b in zip(out, images, strict=True)]
     kept = [torch.equal(a, b) for a, b in zip(out, images, strict=True)]
     assert all(m or k for m, k in zip(mirrored, kept, strict=True)) and 60 < sum(mirrored) < 140
+
+
+def test_a_square_is_cut_out_of_each_image_wherever_its_centre_falls() -> None:
+    images = torch.full((2000, 3, 9, 8), 200, dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    assert cut_out(images, 0, generator) is images
+    gone = cut_out(images, 3, generator) == 0
+    assert (gone == gone[:, :1]).all()  # the same square in every channel
+    rows, columns = gone[:, 0].any(2), gone[:, 0].any(1)
+    assert torch.equal(gone[:, 0], rows[:, :, None] & columns[:, None, :])
+    assert set(rows.sum(1).tolist()) == {2, 3} and set(columns.sum(1).tolist()) == {2, 3}  # 2 where the border cuts it
+    share = gone[:, 0].float().mean(0)  # the centre is any pixel: one inside is covered by 9 of the 72 places
+    assert share[4, 4].item() == pytest.approx(9 / 72, abs=0.03) and share[0, 0].item() == pytest.approx(
+        4 / 72, abs=0.03
+    )
+    assert (images == 200).all()
 
 
 def test_warping_shifts_by_pixels_and_keeps_the_scale_of_values() -> None:

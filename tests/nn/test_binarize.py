@@ -1,5 +1,7 @@
 """The maths of binarization against closed forms, autograd and finite differences."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -50,6 +52,28 @@ def test_straight_through_passes_up_to_one_inclusive(dtype: torch.dtype) -> None
     x = torch.tensor([-beyond, -1, -0.5, 0, 0.5, 1, beyond], dtype=dtype, requires_grad=True)
     sign_ste(x).backward(torch.arange(1, 8, dtype=dtype))
     assert x.grad is not None and x.grad.tolist() == [0, 2, 3, 4, 5, 6, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_it_has_the_same_values_and_gradients(dtype: torch.dtype) -> None:
+    """torch.compile up to 2.11 gives a sign of our own no gradient at all, and says nothing."""
+    beyond = 1 + torch.finfo(dtype).eps
+    edges = torch.tensor([-beyond, -1, -0.0, 0, 1, beyond, torch.inf], dtype=dtype)
+
+    def outcome(function: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, ...]:
+        x = torch.cat([edges, upstream((93,), dtype)]).view(1, 100).requires_grad_()
+        w = latent((20, 100), dtype).requires_grad_()
+        y = function(x, w)
+        y.backward(upstream((1, 20), dtype))
+        assert x.grad is not None and w.grad is not None
+        return y.detach(), x.grad, w.grad
+
+    def layer(x: Tensor, w: Tensor) -> Tensor:
+        return sign_ste(x) @ scaled_sign(w).T
+
+    # aot_eager: all of torch.compile but the generated code, which would need a C++ compiler.
+    for plain, compiled in zip(outcome(layer), outcome(torch.compile(layer, backend="aot_eager")), strict=True):
+        torch.testing.assert_close(plain, compiled)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

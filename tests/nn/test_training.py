@@ -168,8 +168,8 @@ def test_a_killed_training_resumes_to_the_same_end(
 
 
 def test_wrong_settings_end_it_before_any_work(digits: Prepared, params: Params) -> None:
-    with pytest.raises(ParamsError, match=r"batch_size is 1300, but there are 1200 training images"):
-        fit(digits, short(params.digits, training={"batch_size": 1300}), "float", RUNTIME)
+    with pytest.raises(ParamsError, match=r"float.batch_size is 1300, but there are 1200 training images"):
+        fit(digits, short(params.digits, float={"batch_size": 1300}), "float", RUNTIME)
     if not torch.cuda.is_available():
         with pytest.raises(ParamsError, match="cuda asked for, but torch finds none here: choose auto or cpu"):
             fit(digits, params.digits, "float", RUNTIME.model_copy(update={"device": "cuda"}))
@@ -189,6 +189,28 @@ def test_no_weight_decay_on_batchnorm_and_biases(digits: Prepared, params: Param
     decayed = {id(p) for group in groups if group["weight_decay"] > 0 for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}
     assert names == {"conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight"}
+
+
+def test_cutout_reaches_the_network(digits: Prepared, params: Params) -> None:
+    settings = change(params.digits, float={"cutout": 28})
+    loop = Loop(Run(make_network(digits, settings, "float", digits.train)), settings.training, settings.float, 100)
+    images = torch.full((50, 28, 28, 1), 255, dtype=torch.uint8)
+    covered = [
+        (loop.augment(images, torch.Generator().manual_seed(seed)) == 0).float().mean().item() for seed in (0, 1)
+    ]
+    assert all(0.3 < share < 0.9 for share in covered) and covered[0] != covered[1]
+
+
+@pytest.mark.parametrize(("choice", "compiled"), [(False, False), ("auto", False), (True, True)])
+def test_compiled_where_it_is_asked_for(
+    choice: bool | str, compiled: bool, digits: Prepared, params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` leaves a CPU alone: it may have no C++ compiler."""
+    asked = []
+    monkeypatch.setattr(torch, "compile", lambda model: asked.append(model) or model)
+    settings = change(params.digits, float={"compile": choice})
+    Loop(Run(make_network(digits, settings, "float", digits.train)), settings.training, settings.float, 100)
+    assert bool(asked) == compiled
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -234,7 +256,7 @@ def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Pa
     assert whole.curve[:2] == once.curve  # the first cycle is a training of its own
     state = Checkpoints(tmp_path, "whole").load(torch.device("cpu"))
     assert state is not None
-    steps_per_epoch = (len(digits.train) - params.digits.data.validation) // params.digits.training.batch_size
+    steps_per_epoch = (len(digits.train) - params.digits.data.validation) // params.digits.xnor.batch_size
     assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {2 * steps_per_epoch}
     assert whole.curve[-1]["train_loss"] < once.curve[-1]["train_loss"]
 

@@ -72,8 +72,8 @@ def _networks(root: Path) -> None:
             "warmup_epochs": 1.0,
         }
         how |= {"weight_decay": 0.0, "label_smoothing": 0.1, "gradient": "corrected", "output_norm": True}
-        how |= {"restarts": [{"after": 1, "learning_rate": 0.05}]}
-        training = {"batch_size": 128, "augment": {"crop": 1, "flip": False}}
+        how |= {"batch_size": 128, "cutout": 4, "restarts": [{"after": 1, "learning_rate": 0.05}]}
+        training = {"augment": {"crop": 1, "flip": False}}
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
         settings["data"] = {"validation": 5000}
         dump(root / f"metrics/settings/{name}.json", settings)
@@ -86,7 +86,10 @@ def _networks(root: Path) -> None:
         dump_csv(root / f"plots/weights/{name}.csv", pd.DataFrame(bins))
     step = {"iqr_seconds": 0.1, "images_per_second": 5500.0, "noisy": False}
     pace = {variant: {"seconds_per_epoch": 10.0, **step} for variant in ("float", "xnor")}
-    dump(root / "metrics/pace/mnist.json", {"mnist": {"pace": {**pace, "threads": 2, "images": 55000}}})
+    dump(
+        root / "metrics/pace/mnist.json",
+        {"mnist": {"pace": {**pace, "threads": 2, "precision": "float32", "images": 55000}}},
+    )
     for variant, mean in (("float", 99.25), ("xnor", 98.5)):
         over = {"mean": mean, "std": 0.051, "runs": 4}
         dump(root / f"metrics/seeds/mnist-{variant}.json", {"mnist": {variant: {"seeds": over}}})

@@ -133,7 +133,11 @@ def test_an_unusual_width_is_said(results: Results, change: Callable[..., None])
 def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None]) -> None:
     text = render_card(results)
     accuracies = ["99.10 % of the test images", "the float twin 99.40 %"]
-    recipe = ["2 epochs of adam; learning rate 0.1", "again after 1 epochs, up to 0.05", "augmentation crop 1 |"]
+    recipe = [
+        "2 epochs of adam; learning rate 0.1",
+        "again after 1 epochs, up to 0.05",
+        "augmentation crop 1, cutout 4 |",
+    ]
     recipe += ["gradient corrected; BatchNorm behind binary layers"]
     for words in ["mnist.safetensors`, 0.2 kB (float32: 4.0 kB)", *accuracies, *recipe]:
         assert words in text, words

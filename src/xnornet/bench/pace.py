@@ -13,8 +13,7 @@ from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
 from xnornet.data import Prepared
-from xnornet.nn.augment import augment
-from xnornet.nn.training import Loop, Run, make_network
+from xnornet.nn.training import Loop, Run, imitated, make_network
 from xnornet.params import DatasetParams, Runtime, Variant
 
 VARIANTS: tuple[Variant, ...] = ("float", "xnor")
@@ -25,29 +24,33 @@ def time_steps(
 ) -> dict[str, Any]:
     """Time whole steps (augment, forward, backward, optimizer) at the images' full size, on the CPU.
 
-    Both in the number format in which the float twin trains: what binarization costs, and not what bfloat16 gives.
+    Both as the float twin trains, in its batches and its number format, if the CPU has that, else in float32: what
+    binarization costs, and not what bfloat16 gives.
     repeats, budget_seconds: see `compare`. Returns, for each variant, {seconds_per_epoch, iqr_seconds (of an epoch),
-    images_per_second, noisy}, and threads and images (of an epoch).
+    images_per_second, noisy}, and threads, precision and images (of an epoch).
     """
     threads = min(runtime.threads or usable_cores(), usable_cores())
     train, _ = data.split(params.data.validation, params.data.seed)
-    size = params.training.batch_size
+    size, precision = params.float.batch_size, params.float.precision
+    if imitated(precision, torch.device("cpu"), torch.cpu.get_capabilities()):
+        precision = "float32"
     images, labels = torch.from_numpy(train.images[:size]), torch.from_numpy(train.labels[:size]).long()
     generator = torch.Generator().manual_seed(runtime.seed)
 
     def step(variant: Variant) -> Callable[[], object]:
         torch.manual_seed(runtime.seed)
         run = Run(make_network(data, params, variant, train))
-        optimization = params.variant(variant).model_copy(update={"precision": params.float.precision})
+        optimization = params.variant(variant).model_copy(update={"precision": precision, "batch_size": size})
         loop = Loop(run, params.training, optimization, len(train))
         run.model.train()
-        return lambda: loop.step(augment(images, params.training.augment, generator), labels)
+        return lambda: loop.step(loop.augment(images, generator), labels)
 
     with timing_lock(), use_threads(threads):
         contestants: dict[str, Callable[[], object]] = {variant: step(variant) for variant in VARIANTS}
         timings = compare(contestants, threads=threads, repeats=repeats, budget_seconds=budget_seconds)
     steps = math.floor(len(train) / size)
-    return {v: _numbers(timings[v], steps, size) for v in VARIANTS} | {"threads": threads, "images": steps * size}
+    about = {"threads": threads, "precision": precision, "images": steps * size}
+    return {v: _numbers(timings[v], steps, size) for v in VARIANTS} | about
 
 
 def _numbers(timing: Timing, steps: int, batch: int) -> dict[str, Any]:

@@ -22,6 +22,21 @@ def augment(images: Tensor, params: Augment, generator: torch.Generator) -> Tens
     return images.permute(0, 3, 1, 2)
 
 
+def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Set a square of each image (N, C, H, W) to 0, `side` pixels wide (0: none), less where it crosses the border.
+
+    Its centre is any pixel (DeVries and Taylor 2017).
+    """
+    if not side:
+        return images
+    n, _, height, width = images.shape
+    first = torch.stack([torch.randint(size, (n,), generator=generator) for size in (height, width)]) - side // 2
+    top, left = first.to(images.device).view(2, n, 1)
+    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
+    rows, columns = (y >= top) & (y < top + side), (x >= left) & (x < left + side)  # (N, H), (N, W)
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
 def _crop_and_flip(images: Tensor, params: Augment, generator: torch.Generator) -> Tensor:
     """One gather: rows and columns of the zero-padded image; columns reversed to mirror."""
     n, height, width, _ = images.shape

@@ -57,7 +57,7 @@ def write_outputs(
     write_csv(root / f"plots/predictions/{name}.csv", pd.DataFrame(answers))
     write_csv(root / f"plots/weights/{name}.csv", weight_histograms(run.model))
     write_json(root / f"metrics/settings/{name}.json", _settings(params, variant, runtime))
-    write_json(root / f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params)}})
+    write_json(root / f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params, variant)}})
     write_json(root / f"metrics/train/{name}.json", {dataset: {variant: metrics}})
 
 
@@ -99,8 +99,9 @@ def _settings(params: DatasetParams, variant: Variant, runtime: Runtime) -> dict
     }
 
 
-def _times(run: Run, data: Prepared, params: DatasetParams) -> dict[str, Any]:
-    images = (len(data.train) - params.data.validation) // params.training.batch_size * params.training.batch_size
+def _times(run: Run, data: Prepared, params: DatasetParams, variant: Variant) -> dict[str, Any]:
+    size = params.variant(variant).batch_size
+    images = (len(data.train) - params.data.validation) // size * size
     seconds_per_epoch = sorted(run.seconds)[len(run.seconds) // 2]  # the median: an epoch can be disturbed
     device = next(run.model.parameters()).device
     return {

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xnornet.data import DataError, Images, Prepared
-from xnornet.nn.augment import augment
+from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.binarize import centre_, clamp_
 from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.evaluate import predict
@@ -57,16 +57,16 @@ def fit(
     device = resolve_device(runtime.device)
     set_threads(runtime.threads)
     torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU too; bfloat16 is what is fast there
+    torch.backends.cudnn.benchmark = True  # all batches have one shape: cuDNN may look for its fastest way once
     if imitated(params.variant(variant).precision, device, torch.cpu.get_capabilities()):
         print(
             f"{title}: this CPU has no bfloat16, which makes it slow: set {variant}.precision to float32",
             file=sys.stderr,
         )
     train, validation = data.split(params.data.validation, params.data.seed)
-    if params.training.batch_size > len(train):
-        raise ParamsError(
-            f"training.batch_size is {params.training.batch_size}, but there are {len(train)} training images"
-        )
+    size = params.variant(variant).batch_size
+    if size > len(train):
+        raise ParamsError(f"{variant}.batch_size is {size}, but there are {len(train)} training images")
     torch.manual_seed(runtime.seed)
     run = Run(make_network(data, params, variant, train).to(device))
     loop = Loop(run, params.training, params.variant(variant), len(train))
@@ -208,7 +208,7 @@ class Loop:
         self.training = training
         self.optimization = optimization
         self.device = next(run.model.parameters()).device
-        self.steps = images // training.batch_size
+        self.steps = images // optimization.batch_size
         self.memory_format = memory_format(run.model, training, self.device)
         run.model.to(memory_format=self.memory_format)
         self.optimizer = make_optimizer(run.model, optimization)
@@ -216,9 +216,10 @@ class Loop:
             self.optimizer,
             lambda step: learning_rate_factor(step, optimization, self.steps),
         )
-        if training.compile:
+        self.forward: nn.Module = run.model
+        if optimization.compile is True or (optimization.compile == "auto" and self.device.type == "cuda"):
             torch.compiler.reset()  # after some networks of a study, it would leave the next ones as they are
-        self.forward = cast(nn.Module, torch.compile(run.model)) if training.compile else run.model
+            self.forward = cast(nn.Module, torch.compile(run.model))
         self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -236,14 +237,14 @@ class Loop:
         signs = [weight >= 0 for weight in self.latent_weights]
         if any(epoch == restart.after for restart in self.optimization.restarts or []):
             self.optimizer.state.clear()  # its moments are of the last cycle; a restart needs nothing but the weights
-        size = self.training.batch_size
+        size = self.optimization.batch_size
         order = torch.randperm(len(images), generator=generator).to(self.device)
         losses = torch.zeros(self.steps, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         checked = time.perf_counter()
         for step in range(self.steps):
             chosen = order[step * size : (step + 1) * size]
-            logits, loss = self.step(augment(images[chosen], self.training.augment, generator), labels[chosen])
+            logits, loss = self.step(self.augment(images[chosen], generator), labels[chosen])
             losses[step] = loss
             correct += (logits.argmax(1) == labels[chosen]).sum()
             # Reading a loss makes an accelerator wait: not in every step.
@@ -263,6 +264,10 @@ class Loop:
             changed = sum(int(((w >= 0) != s).sum()) for w, s in zip(self.latent_weights, signs, strict=True))
             row["signs_changed"] = 100 * changed / sum(s.numel() for s in signs)
         return row
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change a batch at random, as `augment` and `cut_out` do: uint8 (N, H, W, C) -> (N, C, H, W)."""
+        return cut_out(augment(images, self.training.augment, generator), self.optimization.cutout, generator)
 
     def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Learn from one batch (N, C, H, W), augmented already: (logits, cross entropy without smoothing), detached."""

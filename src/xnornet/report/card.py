@@ -49,7 +49,7 @@ def _recipe(settings: dict[str, Any]) -> str:
     how, training = settings["optimization"], settings["training"]
     model = ", ".join(f"{key} {value}" for key, value in settings["model"].items() if key != "name")
     warmup = f"{how['warmup_epochs']:g} epoch{'s' * (how['warmup_epochs'] != 1)}"
-    changes = [f"{name} {value}" for name, value in training["augment"].items() if value]
+    changes = [f"{name} {value}" for name, value in (training["augment"] | {"cutout": how["cutout"]}).items() if value]
     parts = [
         *([model] if model else []),
         f"{how['epochs']} epochs of {how['optimizer']}",
@@ -57,7 +57,7 @@ def _recipe(settings: dict[str, Any]) -> str:
         *(f"again after {r['after']} epochs, up to {r['learning_rate']:g}" for r in how.get("restarts", [])),
         f"weight decay {how['weight_decay']:g}",
         *([f"label smoothing {how['label_smoothing']:g}"] if how["label_smoothing"] else []),
-        f"batch size {training['batch_size']}",
+        f"batch size {how['batch_size']}",
         f"gradient {how['gradient']}",
         *(["K (`input_scaling`)"] if how.get("input_scaling") else []),
         *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
