@@ -73,11 +73,12 @@ class LeNet5(Section):
 
 
 class ResNet18(Section):
-    """ResNet-18 for 32x32 images: channels of the first stage, and what a shortcut spans."""
+    """ResNet-18 for 32x32 images: channels of the first stage, what a shortcut spans, what its 1x1 ones take."""
 
     name: Literal["resnet18"]
     width: PositiveInt
     shortcut: Literal["block", "conv"]
+    normed_shortcut: bool
 
 
 class Augment(Section):

@@ -24,6 +24,11 @@ NETWORKS = {
     "lenet5-norm": ("lenet5", {"output_norm": True}),
     "lenet5-norm-K": ("lenet5", {"output_norm": True, "input_scaling": True}),
     "resnet18-norm": ("resnet18", {"width": 8, "output_norm": True}),
+    "resnet18-normed": ("resnet18", {"width": 12, "normed_shortcut": True}),
+    "resnet18-conv-normed-K": (
+        "resnet18",
+        {"width": 8, "shortcut": "conv", "normed_shortcut": True, "input_scaling": True},
+    ),
     "resnet18-conv-norm": ("resnet18", {"width": 12, "shortcut": "conv", "output_norm": True}),
     "resnet18-conv-norm-K": ("resnet18", {"width": 8, "shortcut": "conv", "output_norm": True, "input_scaling": True}),
 }

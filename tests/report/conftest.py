@@ -77,7 +77,12 @@ def _networks(root: Path) -> None:
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
         settings["data"] = {"validation": 5000}
         dump(root / f"metrics/settings/{name}.json", settings)
-        curve = {"epoch": [1, 2], "train_loss": [0.5, 0.1], "validation_accuracy": [98.0, 99.0]}
+        curve = {
+            "epoch": [1, 2],
+            "train_loss": [0.5, 0.1],
+            "train_accuracy": [97.0, 99.5],
+            "validation_accuracy": [98.0, 99.0],
+        }
         dump_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(curve))
         predicted = np.where(rng.random(200) < 0.9, labels, (labels + 1) % 10)
         dump_csv(root / f"plots/predictions/{name}.csv", pd.DataFrame({"actual": labels, "predicted": predicted}))

@@ -112,6 +112,18 @@ def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[.
     assert 'the same networks come out with "paper", which never took effect' in after and "not shown" not in after
 
 
+def test_validation_that_lags_behind_training_is_explained(results: Results) -> None:
+    assert "running statistics" not in prose(results)
+    path = results.root / "plots/curves/mnist-xnor.csv"
+    rows = pd.read_csv(path)
+    rows["validation_accuracy"] = [50.0, 99.0]
+    rows.to_csv(path, index=False)
+    assert "validation accuracy stays far below that in training (50 and 97 % in epoch 1)" in prose(results)
+    rows["validation_accuracy"] = 50.0  # it never comes right: that is no lag
+    rows.to_csv(path, index=False)
+    assert "running statistics" not in prose(results)
+
+
 def test_noisy_times_are_marked_at_a_glance(results: Results, change: Callable[..., None]) -> None:
     glance = "\n".join(render(results).split("## At a glance")[1].split("## Accuracy")[0].split("**")[2:])
     assert "faster |" in glance and "*" not in glance
@@ -187,10 +199,10 @@ def test_wrong_values_are_named_with_file_and_key(results: Results, change: Call
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("epoch,train_loss\n1,0.5\n", "has no column validation_accuracy"),
-        ("epoch,train_loss,validation_accuracy\n1,,99\n", "column train_loss has an empty or infinite cell"),
-        ("epoch,train_loss,validation_accuracy\n1,inf,99\n", "column train_loss has an empty or infinite cell"),
-        ("epoch,train_loss,validation_accuracy\n", "has no rows"),
+        ("epoch,train_loss,train_accuracy\n1,0.5,99\n", "has no column validation_accuracy"),
+        ("epoch,train_loss,train_accuracy,validation_accuracy\n1,,99,99\n", "column train_loss has an empty or infinite cell"),
+        ("epoch,train_loss,train_accuracy,validation_accuracy\n1,inf,99,99\n", "column train_loss has an empty or infinite cell"),
+        ("epoch,train_loss,train_accuracy,validation_accuracy\n", "has no rows"),
         ("", "is not a table"),
     ],
 )

@@ -44,12 +44,19 @@ class Block(nn.Module):
     """Two pre-activation 3x3 convolutions, (N, C, H, W) -> (N, O, H/stride, W/stride).
 
     `shortcut="block"`: one skip around both. `"conv"`: one around each (Liu et al. 2018, Bi-Real Net), so that the
-    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution. `output_norm`: where a
-    convolution adds to the stream; any other is followed by a BatchNorm as it is.
+    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution: of the stream, or with
+    `normed_shortcut` of the normalised input, so that what one such convolution amplifies the next one does not amplify
+    again. `output_norm`: where a convolution adds to the stream; any other is followed by a BatchNorm as it is.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, shortcut: Literal["block", "conv"], **xnor: Any
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        shortcut: Literal["block", "conv"],
+        normed_shortcut: bool,
+        **xnor: Any,
     ) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
@@ -61,13 +68,16 @@ class Block(nn.Module):
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
         self.skip_each = shortcut == "conv"
+        self.normed_shortcut = normed_shortcut and isinstance(self.shortcut, nn.Conv2d)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.conv1(self.bn1(x))
+        normed = self.bn1(x)
+        skip = self.shortcut(normed if self.normed_shortcut else x)
+        y = self.conv1(normed)
         if self.skip_each:
-            y = y + self.shortcut(x)
+            y = y + skip
             return y + self.conv2(self.bn2(y))
-        return self.shortcut(x) + self.conv2(self.bn2(y))
+        return skip + self.conv2(self.bn2(y))
 
 
 class ResNet18(nn.Module):
@@ -87,6 +97,7 @@ class ResNet18(nn.Module):
         num_classes: int,
         width: int = 64,
         shortcut: Literal["block", "conv"] = "block",
+        normed_shortcut: bool = False,
         **xnor: Any,
     ) -> None:
         super().__init__()
@@ -100,7 +111,7 @@ class ResNet18(nn.Module):
         for stage in range(4):
             for position in range(2):
                 stride = 2 if stage > 0 and position == 0 else 1
-                blocks.append(Block(channels, width * 2**stage, stride, shortcut, **xnor))
+                blocks.append(Block(channels, width * 2**stage, stride, shortcut, normed_shortcut, **xnor))
                 channels = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
         self.bn = nn.BatchNorm2d(channels)
@@ -132,9 +143,9 @@ def build_model(
 ) -> LeNet5 | ResNet18:
     """Make a network: `name` lenet5 or resnet18, `variant` float or xnor.
 
-    gradient, input_scaling, output_norm: see `XnorConv2d`; without effect in the float twin. options: `width` and
-    `shortcut` of ResNet-18. ValueError for an unknown name or variant or a wrong value; TypeError for an unknown
-    option.
+    gradient, input_scaling, output_norm: see `XnorConv2d`; without effect in the float twin. options: `width`,
+    `shortcut` and `normed_shortcut` of ResNet-18. ValueError for an unknown name or variant or a wrong value;
+    TypeError for an unknown option.
     """
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(_MODELS)}")

@@ -47,7 +47,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
 
 def _recipe(settings: dict[str, Any]) -> str:
     how, training = settings["optimization"], settings["training"]
-    model = ", ".join(f"{key} {value}" for key, value in settings["model"].items() if key != "name")
+    model = ", ".join(f"{key} {value}" for key, value in settings["model"].items() if key != "name" and value)
     warmup = f"{how['warmup_epochs']:g} epoch{'s' * (how['warmup_epochs'] != 1)}"
     changes = [f"{name} {value}" for name, value in (training["augment"] | {"cutout": how["cutout"]}).items() if value]
     parts = [

@@ -58,7 +58,7 @@ def training_time(results: Results) -> pd.DataFrame:
                     "quartiles apart": f"{step['iqr_seconds']:.1f} s",
                     "to float": f"{step['seconds_per_epoch'] / pace['float']['seconds_per_epoch']:.2f}x",
                     "images a second": f"{step['images_per_second']:,.0f}",
-                    "threads": str(pace["threads"]),
+                    "timed in": f"{pace['precision']}, {pace['threads']} thread{'s' * (pace['threads'] > 1)}",
                     "the training that was run": f"{times['total_seconds']:,.0f} s, {times['device']}, {threads}",
                 }
             )
