@@ -196,13 +196,16 @@ def test_wrong_values_are_named_with_file_and_key(results: Results, change: Call
         render(results)
 
 
+CURVE = "epoch,train_loss,train_accuracy,validation_accuracy\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("epoch,train_loss,train_accuracy\n1,0.5,99\n", "has no column validation_accuracy"),
-        ("epoch,train_loss,train_accuracy,validation_accuracy\n1,,99,99\n", "column train_loss has an empty or infinite cell"),
-        ("epoch,train_loss,train_accuracy,validation_accuracy\n1,inf,99,99\n", "column train_loss has an empty or infinite cell"),
-        ("epoch,train_loss,train_accuracy,validation_accuracy\n", "has no rows"),
+        (f"{CURVE}1,,99,99\n", "column train_loss has an empty or infinite cell"),
+        (f"{CURVE}1,inf,99,99\n", "column train_loss has an empty or infinite cell"),
+        (CURVE, "has no rows"),
         ("", "is not a table"),
     ],
 )
