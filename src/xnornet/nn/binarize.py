@@ -15,17 +15,20 @@ from xnornet.params import Gradient
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, else -1: sign(0) = sign(-0.0) = +1, unlike torch.sign. Shape and dtype of x."""
     x = x.detach()
-    if torch.compiler.is_compiling():
-        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
     # Written as 2 [x >= 0] - 1 in place, in x's own dtype: a third of the time of torch.where.
     return torch.ge(x, 0, out=torch.empty_like(x)).mul_(2).sub_(1)
 
 
 def ste_backward(grad: Tensor, x: Tensor) -> Tensor:
     """Straight-through estimator: g 1[|x| <= 1], what passes back through sign (Courbariaux et al. 2016, eq. 4)."""
-    # hardtanh's backward is this mask in one pass over memory, but with strict bounds: move them to the next value up.
-    bound = 1 + torch.finfo(x.dtype).eps
+    # hardtanh's backward is this mask in one pass over memory.
+    bound = _beyond_one(x)
     return torch.ops.aten.hardtanh_backward(grad, x, -bound, bound)
+
+
+def _beyond_one(x: Tensor) -> float:
+    """The next value after 1 in x's dtype: hardtanh's bounds are strict, the estimator's are not."""
+    return 1 + torch.finfo(x.dtype).eps
 
 
 class _SignSTE(torch.autograd.Function):
@@ -48,7 +51,7 @@ def sign_ste(x: Tensor) -> Tensor:
     """
     if torch.compiler.is_compiling():
         # torch.compile up to 2.11 loses the gradient of a Function whose forward, traced, has none: a zero that has it.
-        bound = 1 + torch.finfo(x.dtype).eps
+        bound = _beyond_one(x)
         inside = F.hardtanh(x, -bound, bound)
         return sign(x) + (inside - inside.detach())
     return _SignSTE.apply(x)

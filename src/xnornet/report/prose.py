@@ -1,0 +1,9 @@
+"""What all sentences of the report share: a claim is looked up before it is made."""
+
+HARDLY = 1.1
+"""Up to which ratio numbers count as the same: that of a noisy timing."""
+
+
+def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
+    """`sentence` if it holds, else `otherwise`."""
+    return sentence if holds else otherwise

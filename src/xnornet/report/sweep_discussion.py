@@ -1,0 +1,174 @@
+"""The report's prose about single layers, from the sweeps."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from xnornet.report.prose import HARDLY, claim
+from xnornet.report.read import Results
+from xnornet.report.sweep_figures import FLAT, LAWFUL
+
+
+def laws(results: Results) -> Iterator[str]:
+    """The paper's law, and the one with this machine's peaks."""
+    peaks = results.peaks("input_channels")
+    ratio = peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]
+    yield (
+        "A binary layer replaces a multiplication and an addition by an XNOR and a count of bits. How much faster that is "
+        "depends on how many of either the CPU does at a time. The paper counts one float operation against one on a word "
+        "of 64 bits, hence at most 64x. A CPU with vector units multiplies many floats at a time too: here one core "
+        f"measures {peaks['peak_float32_gmacs']:.0f} billion float32 multiply-accumulates a second and "
+        f"{peaks['peak_popcount_gmacs']:,.0f} billion binary ones. Their ratio, R = {ratio:.1f}, is what binarization gains over "
+        "a float layer that runs at its own peak; S = R n / (n + R), with n products an output (c channels times the pixels "
+        "of a filter), takes the place of S = 64 n / (n + 64)."
+    )
+
+
+def speedup(results: Results) -> Iterator[str]:
+    """How fast a layer gets, by channels and by filter size."""
+    rows, peaks = results.sweep("input_channels"), results.peaks("input_channels")
+    ratio = peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]
+    if (paper := _at(rows, 256)) is not None:
+        share = paper.speedup_torch / paper.law_machine
+        reached = paper.macs / paper.ours_seconds / 1e9 / peaks["peak_popcount_gmacs"]
+        by_torch = paper.macs / paper.torch_seconds / 1e9 / peaks["peak_float32_gmacs"]
+        yield (
+            f"The paper's layer (256 channels, 14x14, 3x3) is {paper.speedup_torch:.1f}x faster than torch float32, packing "
+            f"included; the paper's law promises {paper.law_paper:.1f}x, this machine's {paper.law_machine:.1f}x."
+        )
+        yield claim(
+            share > 1 and by_torch < reached,
+            f"That it exceeds the machine's law is no wonder: the law has both sides run at their peaks, and torch reaches "
+            f"{100 * by_torch:.0f} % of the float32 peak here where the binary layer, packing included, reaches "
+            f"{100 * reached:.0f} % of the popcount peak.",
+            f"It reaches {100 * share:.0f} % of the machine's law.",
+        )
+    best = rows.loc[rows.speedup_torch.idxmax()]
+    yield f"The highest speed-up of the channel sweep is {best.speedup_torch:.1f}x, at {best.value} channels."
+    by_ours = best.macs / best.ours_seconds / 1e9 / peaks["peak_popcount_gmacs"]
+    by_torch = best.macs / best.torch_seconds / 1e9 / peaks["peak_float32_gmacs"]
+    yield claim(
+        best.speedup_torch > ratio,
+        f"That is above R, since torch reaches {100 * by_torch:.0f} % of its peak there and the binary layer "
+        f"{100 * by_ours:.0f} % of its own.",
+    )
+    filters = results.sweep("filter_size")
+    worst, top = filters.loc[filters.speedup_torch.idxmin()], filters.loc[filters.speedup_torch.idxmax()]
+    yield (
+        f"Over filter sizes it runs from {worst.speedup_torch:.1f}x ({worst.value}x{worst.value}) to {top.speedup_torch:.1f}x "
+        f"({top.value}x{top.value})."
+    )
+    rates = filters.macs / filters.kernel_seconds / 1e9 / peaks["peak_popcount_gmacs"]
+    yield claim(
+        bool(worst.value == filters.value.min()) and rates[worst.name] < 0.8 * rates.max(),
+        f"The smallest filter gains least: with {worst.macs / (14 * 14 * 256):,.0f} products an output, too little follows what "
+        f"each output costs once (start, scale, store), and the kernel reaches {100 * rates[worst.name]:.0f} % of its peak in "
+        f"place of up to {100 * rates.max():.0f} %.",
+    )
+
+
+def few_channels(results: Results) -> Iterator[str]:
+    """What becomes of it where there are few channels."""
+    rows = results.sweep("input_channels").sort_values("value")
+    first, last = rows.iloc[0], rows.iloc[-1]
+    yield claim(
+        first.speedup_torch < last.speedup_torch / 2,
+        f"With {first.value} input channel{'s' * int(first.value > 1)} the binary layer takes "
+        f"{1 / first.speedup_torch:.2f} times as long as torch's float one; with {last.value}, torch takes "
+        f"{last.speedup_torch:.1f} times as long."
+        if first.speedup_torch < 1
+        else f"With {first.value} input channel{'s' * int(first.value > 1)} the speed-up is {first.speedup_torch:.1f}x, with "
+        f"{last.value} it is {last.speedup_torch:.1f}x.",
+        f"Between {first.value} and {last.value} input channels the speed-up changes only from {first.speedup_torch:.1f}x to "
+        f"{last.speedup_torch:.1f}x.",
+    )
+    shared = rows[3 * rows.value < 64]
+    if len(shared) > 1:
+        spread = shared.kernel_seconds.max() / shared.kernel_seconds.min()
+        yield claim(
+            spread < HARDLY,
+            "Channels are packed 64 to a word; where there are fewer, the columns of a filter share words, so that a 3x3 "
+            f"filter reads 3 words up to 21 channels, 6 up to 42, and 9 up to 64. Hence from {shared.value.min()} to "
+            f"{shared.value.max()} channels the kernel's time hardly changes, while the float convolution's falls with "
+            "the work.",
+        )
+    yield (
+        "This is one reason why the first layer, with one or three channels, stays float; the other is that its input is "
+        "the image itself, of which a sign keeps little."
+    )
+
+
+def time_shares(results: Results) -> Iterator[str]:
+    """Packing and kernel."""
+    rows = results.sweep("input_channels")
+    near = claim("avx512_vpopcntdq" in results.machine()["cpu"]["vector_flags"], "registers", "registers or in L1")
+    if (paper := _at(rows, 256)) is not None:
+        added = paper.ours_seconds - paper.kernel_seconds
+        yield (
+            f"In a call of its own, the kernel of the paper's layer takes {1e6 * paper.kernel_seconds:.1f} µs, and packing "
+            f"the float input {1e6 * paper.packing_seconds:.1f} µs."
+        )
+        yield claim(
+            0 < added < paper.packing_seconds,
+            f"In one call with it, packing adds {1e6 * added:.1f} µs, {100 * added / paper.ours_seconds:.0f} % of the whole: "
+            "the rest is what a call costs.",
+        )
+        peak = results.peaks("input_channels")["peak_popcount_gmacs"]
+        rate = paper.macs / paper.kernel_seconds / 1e9
+        yield (
+            f"The kernel runs at {rate:,.0f} billion multiply-accumulates a second, {100 * rate / peak:.0f} % of the "
+            "popcount loop's peak."
+        )
+    yield (
+        "Products with the padding, 9 % with a 3x3 filter at 14x14, are left out: pixels at a border pass the kernel "
+        "together, with the taps that lie inside; where some padding is counted all the same, its known part is subtracted. The "
+        f"epilogue (scale, bias, residual, threshold) works on counts that are still in {near}. Inside a network there is "
+        "no packing at all, since each layer writes the bits that the next one reads."
+    )
+
+
+def flat(results: Results) -> Iterator[str]:
+    """What the law says nothing of: image size, batch, threads."""
+    for axis, name in (("image_size", "image size"), ("batch", "batch size"), ("threads", "number of threads")):
+        rows = results.sweep(axis)
+        low, high = rows.speedup_torch.min(), rows.speedup_torch.max()
+        if len(rows) > 1:
+            yield claim(
+                high / low < HARDLY,
+                f"As the law has it, the {name} hardly matters: {low:.1f}x to {high:.1f}x.",
+                f"The law does not know the {name}, but the measurement depends on it: {low:.1f}x to {high:.1f}x.",
+            )
+    threads = results.sweep("threads").sort_values("value")
+    if len(threads) > 1:
+        first, last = threads.iloc[0], threads.iloc[-1]
+        yield f"{last.value} threads run the layer {first.ours_seconds / last.ours_seconds:.2f}x as fast as {first.value}."
+
+
+def advice(results: Results) -> Iterator[str]:
+    """When to binarize, and what to be careful with."""
+    rows = results.sweep("input_channels")
+    worthwhile = rows[rows.speedup_torch >= rows.speedup_torch.max() / 2].value
+    yield (
+        f"Binarize layers with many channels: on this machine half of the best speed-up is reached from {worthwhile.min()} input "
+        "channels on. Choose channels as multiples of 64, which fill the words that the engine packs them into. Keep the "
+        "first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU that it "
+        "will run on: R is a property of the machine."
+    )
+    noisy, points = (
+        sum(int(f(results.sweep(axis))) for axis in (*LAWFUL, *FLAT)) for f in (lambda rows: rows.noisy.sum(), len)
+    )
+    yield claim(
+        noisy > 0,
+        f"{noisy} of the {points} points of the sweeps are marked (* in tables, a white centre in figures), because their "
+        "quartiles, or the medians of separate passes, lie more than 10 % apart: read them with care.",
+    )
+    noisy, points = (
+        sum(int(f(results.sweep(axis))) for axis in LAWFUL) for f in (lambda rows: rows.loop_noisy.sum(), len)
+    )
+    yield claim(noisy > 0, f"Marked too are {noisy} of the {points} speed-ups over the plain loop.")
+
+
+def _at(rows: pd.DataFrame, value: int) -> pd.Series | None:
+    """The point of a sweep at `value`, if it was visited."""
+    found = rows[rows.value == value]
+    return None if found.empty else found.iloc[0]
