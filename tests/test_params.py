@@ -44,6 +44,11 @@ def test_the_committed_file_is_valid() -> None:
         ),
         (r"batches:\n    - 1", "batches:\n    - 64", r"bench\.batches: 64 is named twice"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper', 'det"),
+        (
+            "residual_relu: false",
+            "residual_relu: true",
+            r"mnist: .*xnor\.residual_relu is true, but lenet5 has no residual stream: set it to false",
+        ),
         ("name: lenet5", "name: alexnet", r"mnist\.model: .*'lenet5', 'resnet18'"),
         ("name: lenet5", "name: lenet5\n    width: 3", r"mnist\.model\.width: unknown parameter"),
         ("  - mnist", "  - imagenet", r"datasets\.0: .*'mnist'.*imagenet"),

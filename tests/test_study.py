@@ -15,7 +15,7 @@ from xnornet.study import compared_with, settings_of, shrink, study, summary
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
-FIRST = Arm(gradient="corrected", input_scaling=False, output_norm=False, centre=True, clamp=True)
+FIRST = Arm(gradient="corrected", input_scaling=False, output_norm=False, residual_relu=False, centre=True, clamp=True)
 PLAN = Study(seeds=2, arms={"corrected": FIRST, "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
 
 
@@ -70,6 +70,13 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     assert plain.xnor.model_copy(update={"clamp": False}) == loose.xnor
     assert plain.model.width == params.cifar10.study.width  # type: ignore[union-attr]
     assert plain.xnor.epochs == params.cifar10.study.epochs
+
+
+def test_an_arm_that_its_network_cannot_have_is_refused(params: Params) -> None:
+    arm = Arm(output_norm=True, residual_relu=True)
+    assert settings_of(params.cifar10, PLAN, arm).xnor.residual_relu
+    with pytest.raises(ParamsError, match="residual_relu, but lenet5 has no residual stream"):
+        settings_of(params.mnist, PLAN, arm)
 
 
 def test_an_arm_is_compared_with_another_one(params: Params) -> None:

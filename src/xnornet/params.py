@@ -148,6 +148,7 @@ class Xnor(Optimization):
     gradient: Gradient
     input_scaling: bool
     output_norm: bool
+    residual_relu: bool
     centre: bool
     clamp: bool
 
@@ -174,6 +175,14 @@ class DatasetParams(Section):
     xnor: Xnor
     study: Short
 
+    @model_validator(mode="after")
+    def _residual_stream(self) -> "DatasetParams":
+        if self.xnor.residual_relu and isinstance(self.model, LeNet5):
+            raise ValueError(
+                f"xnor.residual_relu is true, but {self.model.name} has no residual stream: set it to false"
+            )
+        return self
+
     def variant(self, name: Variant) -> Optimization:
         """The optimization of one variant (an `Xnor` for "xnor")."""
         return self.xnor if name == "xnor" else self.float
@@ -193,6 +202,7 @@ class Arm(Section):
     gradient: Gradient | None = None
     input_scaling: bool | None = None
     output_norm: bool | None = None
+    residual_relu: bool | None = None
     centre: bool | None = None
     clamp: bool | None = None
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = None

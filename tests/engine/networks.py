@@ -1,5 +1,6 @@
 """Small networks without torch, that between them have every operation, and their meaning in plain NumPy."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,22 @@ SCALED = (
     Node(op="average", name="mean", input="q", output="m"),
     Node(op="float_conv", name="out", input="m", output="y", channels=3),
 )
+
+RESIDUAL_RELU, SCALED_RELU = (
+    tuple(replace(node, relu=True) if node.residual else node for node in nodes) for nodes in (RESIDUAL, SCALED)
+)
+
+NETWORKS = {
+    "residual": RESIDUAL,
+    "scaled": SCALED,
+    "residual with relu": RESIDUAL_RELU,
+    "scaled with relu": SCALED_RELU,
+    "residual with relu, no bits": (
+        *(replace(node, bits=None) if node.residual else node for node in RESIDUAL_RELU[:5]),
+        Node(op="average", name="mean", input="r", output="m"),
+        RESIDUAL[-1],
+    ),
+}
 
 POINT = (
     Node(op="normalize", name="in", input="image", output="x"),

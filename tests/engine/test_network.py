@@ -15,7 +15,7 @@ def images(count: int, shape: tuple[int, int, int] = (9, 8, 3), seed: int = 0) -
     return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("nodes", [networks.RESIDUAL, networks.SCALED], ids=["residual", "scaled"])
+@pytest.mark.parametrize("nodes", networks.NETWORKS.values(), ids=networks.NETWORKS)
 @pytest.mark.parametrize("seed", range(8))
 def test_logits_are_those_of_the_graph_in_numpy(nodes, seed):
     network = networks.build(nodes, seed)
@@ -66,7 +66,7 @@ def test_summary_lists_every_operation_and_the_totals():
 
 
 def test_description_round_trip():
-    for nodes in (networks.RESIDUAL, networks.SCALED):
+    for nodes in networks.NETWORKS.values():
         graph = networks.build(nodes).graph
         assert Graph.parse(graph.describe()) == graph
 
@@ -85,7 +85,8 @@ def edited(position: int, **changes: Any) -> tuple[Node, ...]:
         (edited(2, input="rb"), "made before"),
         (edited(2, stride=1), "result of 9x8x20"),
         (edited(2, bits=None), "no result"),
-        (edited(2, relu=True), "belong into the threshold|relu"),
+        (edited(2, relu=True), "bits, whose threshold does it"),
+        (edited(4, relu=True, residual=None), "bits, whose threshold does it"),
         (edited(2, padding=4), "wider than the kernel"),
         (edited(2, kernel=(20, 3)), "smaller than the kernel"),
         (edited(3, padding=1), "cannot be padded"),

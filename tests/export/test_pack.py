@@ -30,6 +30,15 @@ NETWORKS = {
         {"width": 8, "shortcut": "conv", "normed_shortcut": True, "input_scaling": True},
     ),
     "resnet18-conv-norm": ("resnet18", {"width": 12, "shortcut": "conv", "output_norm": True}),
+    "resnet18-norm-relu": ("resnet18", {"width": 8, "output_norm": True, "residual_relu": True}),
+    "resnet18-conv-normed-relu": (
+        "resnet18",
+        {"width": 12, "shortcut": "conv", "normed_shortcut": True, "output_norm": True, "residual_relu": True},
+    ),
+    "resnet18-conv-relu-K": (
+        "resnet18",
+        {"width": 8, "shortcut": "conv", "residual_relu": True, "input_scaling": True},
+    ),
     "resnet18-conv-norm-K": ("resnet18", {"width": 8, "shortcut": "conv", "output_norm": True, "input_scaling": True}),
 }
 

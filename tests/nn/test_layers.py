@@ -155,6 +155,28 @@ def test_what_a_shortcut_takes_and_spans(position: int, normed: bool) -> None:
         assert torch.equal(block(x), wanted)
 
 
+@pytest.mark.parametrize("shortcut", ["block", "conv"])
+def test_what_a_convolution_adds_passes_a_relu(shortcut: str) -> None:
+    options: dict[str, Any] = {"width": 4, "shortcut": shortcut, "residual_relu": True}
+    model = build_model("resnet18", "xnor", in_channels=3, num_classes=10, output_norm=True, **options)
+    block: Any = model.blocks[2]  # type: ignore[union-attr]
+    x = torch.randn(2, 4, 8, 8)
+    skip, first = block.shortcut(x), block.conv1(block.bn1(x))
+    if shortcut == "conv":
+        skip = first = skip + first.clamp(min=0)
+    wanted = skip + block.conv2(block.bn2(first)).clamp(min=0)
+    torch.testing.assert_close(block(x), wanted)
+
+
+def test_the_float_twin_has_no_residual_relu() -> None:
+    torch.manual_seed(0)
+    plain = build_model("resnet18", "float", in_channels=3, num_classes=10, width=4)
+    twin = build_model("resnet18", "float", in_channels=3, num_classes=10, width=4, residual_relu=True)
+    twin.load_state_dict(plain.state_dict())
+    images = torch.rand(2, 3, 32, 32)
+    assert torch.equal(twin.eval()(images), plain.eval()(images))
+
+
 def test_normalize_takes_bytes_and_floats() -> None:
     normalize = Normalize(3)
     normalize.mean.copy_(torch.tensor([0.1, 0.2, 0.3]))

@@ -146,10 +146,8 @@ class _Checker:
         self.define(node.bits, "bits", shape, node.op)
 
     def relu(self, node: Node) -> None:
-        if node.relu and (node.bits is not None or node.residual is not None):
-            raise FormatError(
-                f"{node.name}: relu does not go together with bits, whose threshold does it, or a residual"
-            )
+        if node.relu and node.bits is not None and node.residual is None:
+            raise FormatError(f"{node.name}: relu does not go together with bits, whose threshold does it")
 
     def thresholds(self, node: Node, channels: int, dtype: type) -> None:
         if node.bits is not None:

@@ -36,7 +36,7 @@ class Node:
     bits: str | None = None
     """Packed bits that it makes: its results compared with a threshold a channel; or none."""
     residual: str | None = None
-    """Float32 value that is added to the result."""
+    """Float32 value that is added to the result, after its `relu`."""
     scale_map: str | None = None
     """K of each output pixel, by which the result is multiplied before its bias is added."""
     channels: int = 0

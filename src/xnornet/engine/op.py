@@ -28,10 +28,10 @@ class Mode(IntEnum):
     """What a convolution's epilogue does with its results, flags to be added up."""
 
     STORE = 1  # store floats at `target`
-    RESIDUAL = 2  # after adding those at `residual`
+    RESIDUAL = 2  # after adding those at `residual`; with RELU, to what it leaves
     BITS = 4  # compare the floats with `threshold` and store bits
     SCALE = 8  # multiply by the input scale K of the pixel, at `scale_map`
-    RELU = 16  # negative floats become 0; not together with RESIDUAL or BITS
+    RELU = 16  # negative floats become 0; with BITS, whose threshold does it otherwise, only before a RESIDUAL
     COUNTS = 32  # compare the integer counts with `threshold` and store bits; no floats are made
 
 

@@ -31,11 +31,14 @@ BINARY_MODES = (
     Mode.STORE,
     Mode.STORE | Mode.RELU,
     Mode.STORE | Mode.RESIDUAL,
+    Mode.STORE | Mode.RELU | Mode.RESIDUAL,
     Mode.STORE | Mode.BITS,
     Mode.STORE | Mode.RESIDUAL | Mode.BITS,
+    Mode.STORE | Mode.RELU | Mode.RESIDUAL | Mode.BITS,
     Mode.STORE | Mode.SCALE,
     Mode.STORE | Mode.SCALE | Mode.RELU,
     Mode.STORE | Mode.SCALE | Mode.RESIDUAL,
+    Mode.STORE | Mode.SCALE | Mode.RELU | Mode.RESIDUAL,
 )
 
 

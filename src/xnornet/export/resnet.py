@@ -30,22 +30,26 @@ def write_resnet18(model: ResNet18, writer: Writer) -> None:
         if with_scale:
             for n, source, skip_n, made in ((1, x, first_skip, inner), (2, inner, second_skip, after)):
                 bn, conv = getattr(block, f"bn{n}"), getattr(block, f"conv{n}")
-                _add_scaled(writer, f"{name}.bn{n}", bn, f"{name}.conv{n}", source, conv, residual=skip_n, output=made)
+                added = _added(block, skip_n)
+                _add_scaled(writer, f"{name}.bn{n}", bn, f"{name}.conv{n}", source, conv, output=made, **added)
             continue
         bits, middle = f"bits{index}", f"middle{index}"
         if block.skip_each:
-            first: dict[str, Any] = {"residual": skip, "output": inner, "threshold": _sign(block.bn2)}
+            first: dict[str, Any] = {"output": inner, "threshold": _sign(block.bn2), **_added(block, skip)}
         else:
             first = {"threshold": Sign(block.bn2.num_features, [scaled(block.conv1), block.bn2])}
         writer.binary_conv(f"{name}.conv1", bits, block.conv1, block.conv1.weight, bits=middle, **first)
-        last: dict[str, Any] = (
-            {"bits": f"bits{index + 1}", "threshold": following[index]} if index < len(following) else {}
-        )
-        writer.binary_conv(
-            f"{name}.conv2", middle, block.conv2, block.conv2.weight, residual=second_skip, output=after, **last
-        )
+        last: dict[str, Any] = {"output": after, **_added(block, second_skip)}
+        if index < len(following):
+            last |= {"bits": f"bits{index + 1}", "threshold": following[index]}
+        writer.binary_conv(f"{name}.conv2", middle, block.conv2, block.conv2.weight, **last)
     writer.batch_norm("bn", f"x{len(blocks)}", model.bn, model.bn.num_features, op="average", output="pooled")
     writer.float_conv("fc", "pooled", model.fc.weight[:, :, None, None], model.fc.bias, output=LOGITS)
+
+
+def _added(block: Block, skip: str | None) -> dict[str, Any]:
+    """The fields of a convolution that adds to the stream `skip`, if it does."""
+    return {} if skip is None else {"residual": skip, "relu": block.residual_relu}
 
 
 def _sign(bn: nn.BatchNorm2d) -> Sign:

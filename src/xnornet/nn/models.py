@@ -1,6 +1,6 @@
 """LeNet-5 and ResNet-18, each one definition for the XNOR network and its float twin.
 
-The twin has ReLU in place of sign, float weights, and no `output_norm`.
+The twin has ReLU in place of sign, float weights, and neither `output_norm` nor `residual_relu`.
 """
 
 from typing import Any, Literal
@@ -47,6 +47,7 @@ class Block(nn.Module):
     float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution: of the stream, or with
     `normed_shortcut` of the normalised input, so that what one such convolution amplifies the next one does not amplify
     again. `output_norm`: where a convolution adds to the stream; any other is followed by a BatchNorm as it is.
+    `residual_relu`: in an XNOR network, what a convolution adds to the stream passes a ReLU first.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Block(nn.Module):
         stride: int,
         shortcut: Literal["block", "conv"],
         normed_shortcut: bool,
+        residual_relu: bool,
         **xnor: Any,
     ) -> None:
         super().__init__()
@@ -69,15 +71,19 @@ class Block(nn.Module):
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
         self.skip_each = shortcut == "conv"
         self.normed_shortcut = normed_shortcut and isinstance(self.shortcut, nn.Conv2d)
+        self.residual_relu = residual_relu and self.conv1.binary
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.bn1(x)
         skip = self.shortcut(normed if self.normed_shortcut else x)
         y = self.conv1(normed)
         if self.skip_each:
-            y = y + skip
-            return y + self.conv2(self.bn2(y))
-        return skip + self.conv2(self.bn2(y))
+            y = skip = skip + self.added(y)
+        return skip + self.added(self.conv2(self.bn2(y)))
+
+    def added(self, y: Tensor) -> Tensor:
+        """What the stream gets of a convolution's result."""
+        return F.relu(y) if self.residual_relu else y
 
 
 class ResNet18(nn.Module):
@@ -98,6 +104,7 @@ class ResNet18(nn.Module):
         width: int = 64,
         shortcut: Literal["block", "conv"] = "block",
         normed_shortcut: bool = False,
+        residual_relu: bool = False,
         **xnor: Any,
     ) -> None:
         super().__init__()
@@ -111,8 +118,9 @@ class ResNet18(nn.Module):
         for stage in range(4):
             for position in range(2):
                 stride = 2 if stage > 0 and position == 0 else 1
-                blocks.append(Block(channels, width * 2**stage, stride, shortcut, normed_shortcut, **xnor))
-                channels = width * 2**stage
+                out_channels = width * 2**stage
+                blocks.append(Block(channels, out_channels, stride, shortcut, normed_shortcut, residual_relu, **xnor))
+                channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.bn = nn.BatchNorm2d(channels)
         self.fc = nn.Linear(channels, num_classes)
@@ -144,8 +152,8 @@ def build_model(
     """Make a network: `name` lenet5 or resnet18, `variant` float or xnor.
 
     gradient, input_scaling, output_norm: see `XnorConv2d`; without effect in the float twin. options: `width`,
-    `shortcut` and `normed_shortcut` of ResNet-18. ValueError for an unknown name or variant or a wrong value;
-    TypeError for an unknown option.
+    `shortcut`, `normed_shortcut` and `residual_relu` of ResNet-18, see `Block`. ValueError for an unknown name or
+    variant or a wrong value; TypeError for an unknown option.
     """
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(_MODELS)}")

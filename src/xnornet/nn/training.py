@@ -104,6 +104,8 @@ def architecture(data: Prepared, params: DatasetParams, variant: Variant) -> dic
     options: dict[str, Any] = params.model.model_dump() | {"variant": variant}
     if variant == "xnor":
         options |= {key: getattr(params.xnor, key) for key in ("gradient", "input_scaling", "output_norm")}
+        if params.xnor.residual_relu:  # an argument that LeNet-5 does not have
+            options["residual_relu"] = True
     return options | {"in_channels": data.train.images.shape[3], "num_classes": len(data.classes)}
 
 

@@ -61,6 +61,7 @@ def _recipe(settings: dict[str, Any]) -> str:
         f"gradient {how['gradient']}",
         *(["K (`input_scaling`)"] if how.get("input_scaling") else []),
         *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
+        *(["ReLU on what they add to the residual stream (`residual_relu`)"] if how.get("residual_relu") else []),
         *(["augmentation " + ", ".join(changes)] if changes else []),
     ]
     return "; ".join(parts)
