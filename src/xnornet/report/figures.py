@@ -174,7 +174,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
     """Validation accuracy of every training, the arms' differences with intervals, and changed signs."""
     rows, arms = results.study_rows(dataset), results.study(dataset)
     y = {arm: place for place, arm in enumerate(arms)}
-    with figure(folder, f"study-{dataset}", 13, 1.8 + 0.42 * len(arms), ncols=3, sharey=True) as (drawn, panels):
+    with figure(folder, f"study-{dataset}", 13, 2 + 0.42 * len(arms), ncols=3, sharey=True) as (drawn, panels):
         left, middle, right = panels
         left.plot(rows.validation_accuracy, rows.arm.map(y), "o", color=SKY, label="a training")
         left.plot([values["mean"] for values in arms.values()], list(y.values()), "|", color=BLACK, label="mean",
@@ -190,7 +190,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
                 style = {"color": COLOURS["xnor"] if decided else GREY, "fmt": "D" if decided else "o", "capsize": 4}
                 middle.errorbar(values["difference"], y[arm], xerr=width, **style)
         against = results.compared_with(dataset)
-        middle.set(xlabel="difference to the arm named at the right\n(points, 95 % interval)")
+        middle.set(xlabel="difference to the arm\nnamed at the right\n(points, 95 % interval)")
         named = middle.secondary_yaxis("right")
         named.set_yticks(
             list(y.values()),
@@ -201,7 +201,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
         named.tick_params(length=0)
         right.plot(rows.signs_changed, rows.arm.map(y), "o", color=SKY)
         right.set(
-            xlabel="binary weights that change sign\nin the last epoch (%)",
+            xlabel="binary weights that\nchange sign in the\nlast epoch (%)",
             xlim=(0, 1.05 * (rows.signs_changed.max() or 1)),
         )
         drawn.suptitle(f"What trains an XNOR network better: {results.title(dataset)}")
