@@ -71,7 +71,8 @@ def _networks(root: Path) -> None:
             "schedule": "cosine",
             "warmup_epochs": 1.0,
         }
-        how |= {"weight_decay": 0.0, "label_smoothing": 0.1, "gradient": "corrected", "output_norm": True}
+        how |= {"weight_decay": 0.0, "label_smoothing": 0.1, "gradient": "corrected"}
+        how |= {"output_norm": True, "residual_relu": True}
         how |= {"batch_size": 128, "cutout": 4, "restarts": [{"after": 1, "learning_rate": 0.05}]}
         training = {"augment": {"crop": 1, "flip": False}}
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
