@@ -70,10 +70,15 @@ def _networks(root: Path) -> None:
             "learning_rate": 0.1,
             "schedule": "cosine",
             "warmup_epochs": 1.0,
+            "weight_decay": 0.0,
+            "label_smoothing": 0.1,
+            "cutout": 4,
+            "batch_size": 128,
+            "restarts": [{"after": 1, "learning_rate": 0.05}],
+            "gradient": "corrected",
+            "output_norm": True,
+            "residual_relu": True,
         }
-        how |= {"weight_decay": 0.0, "label_smoothing": 0.1, "gradient": "corrected"}
-        how |= {"output_norm": True, "residual_relu": True}
-        how |= {"batch_size": 128, "cutout": 4, "restarts": [{"after": 1, "learning_rate": 0.05}]}
         training = {"augment": {"crop": 1, "flip": False}}
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
         settings["data"] = {"validation": 5000}
