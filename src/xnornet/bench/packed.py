@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from xnornet.engine import PackedNetwork
-from xnornet.nn import count_parameters
+from xnornet.nn import binary_layers, count_parameters
 from xnornet.nn.evaluate import predict_images
 
 TOLERANCE = 1e-3
@@ -28,6 +28,11 @@ in both.
 """
 
 
+WITH_K = 0.02
+"""The same of a network with input scaling: K (eq. 11) is a mean of floats, which the engine adds in its own order. Of
+ResNet-18s with random weights 0.4 % of the images had other bits."""
+
+
 class DisagreementError(RuntimeError):
     """A packed network answers differently from the torch network that it was made of."""
 
@@ -39,8 +44,8 @@ def agreement(
 
     Returns images, max_logit_difference, same_answers and test_accuracy (of the packed network), the last two in
     percent. DisagreementError if a logit differs by more than 1e-3, or an answer although torch's two highest logits
-    are further apart than that, in whichever of torch's memory formats is closer: on any image, or, without oneDNN and
-    AVX2, on more than half of them.
+    are further apart than that, in whichever of torch's memory formats is closer: on any image, on more than 2 % of
+    them if the network has K, or on more than half without oneDNN and AVX2.
     """
     wanted, got = predict_images(model, images), packed(images)
     wrong = _wrong(wanted, got)
@@ -53,7 +58,7 @@ def agreement(
         wrong = _wrong(wanted, got)
     difference = np.abs(wanted - got).max(axis=1)
     same = wanted.argmax(axis=1) == got.argmax(axis=1)
-    if wrong.mean() > (0 if _torch_adds_in_order() else ELSEWHERE):
+    if wrong.mean() > _allowed(model):
         raise DisagreementError(
             f"the packed network disagrees with torch on {wrong.sum()} of {len(images)} images, first on image "
             f"{wrong.argmax()}: logits differ by {difference[wrong.argmax()]:.3g}, {TOLERANCE:g} is allowed"
@@ -71,6 +76,13 @@ def _wrong(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.
     second, first = np.sort(wanted, axis=1)[:, -2:].T
     same = wanted.argmax(axis=1) == got.argmax(axis=1)
     return ~(np.abs(wanted - got).max(axis=1) <= TOLERANCE) | (~same & (first - second > TOLERANCE))
+
+
+def _allowed(model: nn.Module) -> float:
+    """The share of images that may differ."""
+    if not _torch_adds_in_order():
+        return ELSEWHERE
+    return WITH_K if any(layer.input_scaling for layer in binary_layers(model)) else 0
 
 
 def _torch_adds_in_order() -> bool:

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from xnornet.export.thresholds import Sign
 from xnornet.export.writer import LOGITS, Writer, scaled
-from xnornet.nn.layers import XnorConv2d, affine
+from xnornet.nn.layers import XnorConv2d
 from xnornet.nn.models import Block, ResNet18
 
 
@@ -24,7 +24,7 @@ def write_resnet18(model: ResNet18, writer: Writer) -> None:
         if isinstance(block.shortcut, nn.Conv2d):
             skip = f"skip{index}"
             stride = block.shortcut.stride[0]
-            writer.float_conv(f"{name}.shortcut", x, *_weight_and_bias(block), stride=stride, output=skip)
+            writer.float_conv(f"{name}.shortcut", x, *block.shortcut_of_stream(), stride=stride, output=skip)
         inner = f"inner{index}"
         first_skip, second_skip = (skip, inner) if block.skip_each else (None, skip)
         if with_scale:
@@ -54,16 +54,6 @@ def _added(block: Block, skip: str | None) -> dict[str, Any]:
 
 def _sign(bn: nn.BatchNorm2d) -> Sign:
     return Sign(bn.num_features, [bn])
-
-
-def _weight_and_bias(block: Block) -> tuple[Tensor, Tensor | None]:
-    """Of the 1x1 shortcut, on the stream as it is: a BatchNorm before it goes into both, since 1x1 has no padding."""
-    weight = block.shortcut.weight
-    assert isinstance(weight, Tensor)
-    if not block.normed_shortcut:
-        return weight, None
-    slope, intercept = affine(block.bn1)
-    return weight * slope.view(1, -1, 1, 1), weight[:, :, 0, 0] @ intercept
 
 
 def _add_scaled(

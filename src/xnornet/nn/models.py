@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear
+from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear, affine
 from xnornet.params import Gradient, Variant
 
 
@@ -75,11 +75,32 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.bn1(x)
-        skip = self.shortcut(normed if self.normed_shortcut else x)
+        skip = self.skip(x, normed)
         y = self.conv1(normed)
         if self.skip_each:
             y = skip = skip + self.added(y)
         return skip + self.added(self.conv2(self.bn2(y)))
+
+    def skip(self, x: Tensor, normed: Tensor) -> Tensor:
+        """What goes around the convolutions, of the stream x and of the same normalised.
+
+        In evaluation always of the stream, with the BatchNorm in the 1x1 convolution, as the packed engine does it: a
+        sum in another order could end on the other side of a threshold.
+        """
+        if not self.normed_shortcut:
+            return self.shortcut(x)
+        if self.training:
+            return self.shortcut(normed)
+        return F.conv2d(x, *self.shortcut_of_stream(), self.conv1.stride)
+
+    def shortcut_of_stream(self) -> tuple[Tensor, Tensor | None]:
+        """Weight (O, C, 1, 1) and bias (O,) of the 1x1 convolution in evaluation, on the stream as it is."""
+        weight = self.shortcut.weight
+        assert isinstance(weight, Tensor)
+        if not self.normed_shortcut:
+            return weight, None
+        slope, intercept = affine(self.bn1)
+        return weight * slope.view(1, -1, 1, 1), weight[:, :, 0, 0] @ intercept
 
     def added(self, y: Tensor) -> Tensor:
         """What the stream gets of a convolution's result."""
