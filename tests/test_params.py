@@ -69,7 +69,7 @@ def test_the_committed_file_is_valid() -> None:
         ),
         ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
-        ("  seed: 0", "  seed: 0\n  seed: 1", r"duplicate key 'seed'"),
+        ("  seed: 0", "  seed: 0\n  seed: 1", 'duplicate key "seed"'),
         ("  seed: 0", "\tseed: 0", r"not valid YAML"),
     ],
 )
@@ -83,8 +83,21 @@ def test_a_missing_key_is_named(tmp_path: Path) -> None:
         load(with_change(tmp_path, r"    optimizer: sgd .*\n", ""))
 
 
-def test_exponents_are_numbers_as_in_dvc(tmp_path: Path) -> None:
+def test_numbers_are_read_as_dvc_reads_them(tmp_path: Path) -> None:
     assert load(with_change(tmp_path, r"learning_rate: 0\.05", "learning_rate: 5e-2")).mnist.float.learning_rate == 0.05
+    assert load(with_change(tmp_path, r"batch_size: \d+", "batch_size: 0100")).mnist.float.batch_size == 100
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (r"epochs: \d+", "epochs: 1:30", r"mnist\.float\.epochs: .*integer.*'1:30'"),  # 90 in YAML 1.1
+        ("channels_last: true", "channels_last: yes", r"mnist\.training\.channels_last: .*boolean.*'yes'"),
+    ],
+)
+def test_what_dvc_reads_as_text_is_no_number(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ParamsError, match=message):
+        load(with_change(tmp_path, old, new))
 
 
 def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:

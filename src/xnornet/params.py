@@ -3,11 +3,9 @@
 There are no defaults here: params.yaml has every number, once.
 """
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -18,6 +16,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from ruamel.yaml import YAML, YAMLError
 
 Dataset = Literal["mnist", "cifar10", "digits", "shapes"]
 Variant = Literal["float", "xnor"]
@@ -292,32 +291,14 @@ def known(kind: str, name: str, choices: Any) -> Any:
     return name
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML as DVC reads it: 1e-3 is a number (YAML 1.2), and a key given twice is an error, not the last one wins."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a name", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value!r}", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
-
-
 def load(path: str | Path = "params.yaml") -> Params:
     """Read and check params.yaml; ParamsError names every wrong key with its value."""
     try:
-        values = yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        # DVC's own reader, so that no value means one thing to DVC and another to a stage (`0100`, `1:30`, `yes`).
+        values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} not found: run from the repository's root") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError) as error:
         raise ParamsError(f"{path} is not valid YAML: {error}") from None
     try:
         return Params.model_validate(values)
