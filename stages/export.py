@@ -3,6 +3,7 @@
 import tempfile
 from pathlib import Path
 
+from xnornet.ablation import without_stages
 from xnornet.bench.packed import agreement, memory
 from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
@@ -18,18 +19,17 @@ def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
     data_file, packed_file = Path(f"data/{dataset}.safetensors"), Path(f"models/packed/{dataset}.safetensors")
     model, about = load_model(f"models/{dataset}-xnor.safetensors", data_md5=md5(data_file))
-    data = Prepared.load(data_file)
-    packed_file.parent.mkdir(parents=True, exist_ok=True)
-    pack(model, about, image_size=data.test.images.shape[1]).save(packed_file)
-    packed = PackedNetwork.load(packed_file)
-    answers = agreement(model, packed, data.test.images, data.test.labels)
-    # Untrained, since its size is the same: so, a change to its training concerns neither this stage nor bench.
-    settings = load().dataset(dataset)
-    twin = make_network(data, settings, "float", data.train)
+    settings, data = load().dataset(dataset), Prepared.load(data_file)
+    packed = pack(model, about, image_size=data.test.images.shape[1])
+    twin = make_network(data, settings, "float", data.train)  # untrained: its size is the same
     with tempfile.TemporaryDirectory(prefix="xnornet-") as folder:
-        twin_file = Path(folder) / "float.safetensors"
+        twin_file, file = Path(folder) / "float.safetensors", Path(folder) / "packed.safetensors"
         save_model(twin_file, twin, architecture(data, settings, "float"), about)
-        metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=packed_file)
+        packed.save(file)
+        answers = agreement(model, PackedNetwork.load(file), data.test.images, data.test.labels)
+        metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=file)
+    packed.save(packed_file)
+    answers |= without_stages(model, data, settings.data)
     write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": answers}})
     write_csv(f"plots/memory/{dataset}.csv", rows)
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})

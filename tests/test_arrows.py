@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
+from xnornet.params import Optimization, Xnor
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src/xnornet"
 
@@ -16,12 +18,13 @@ ALLOWED = {
     "files": set(),
     "stage": set(),
     "params": set(),
-    "engine": set(),
+    "engine": {"files"},
     "data": {"files", "params"},
     "nn": {"files", "params", "data"},
     "export": {"engine", "nn"},
     "seeds": {"files", "params", "data", "nn"},
     "study": {"files", "params", "data", "nn"},
+    "ablation": {"params", "data", "nn"},
     "bench": {"files", "params", "data", "engine", "nn"},
     "report": {"files"},
 }
@@ -101,6 +104,20 @@ def test_a_stage_lists_the_code_it_imports_and_no_other(name: str) -> None:
     assert not missing, "imported, but no dependency of the stage"
     stale = [dep for dep in listed if not any(path == dep or dep in path.parents for path in needed)]
     assert not stale, "a dependency of the stage, but not imported"
+
+
+# What of a recipe does not decide how long a step takes; the XNOR network is timed in the float one's batches.
+WITHOUT_EFFECT_ON_PACE = {"epochs", "learning_rate", "schedule", "warmup_epochs", "restarts"}
+
+
+def test_pace_depends_on_every_parameter_of_a_training_step() -> None:
+    for block, fields, others in (
+        ("float", Optimization.model_fields, set()),
+        ("xnor", Xnor.model_fields, {"batch_size", "precision"}),
+    ):
+        start = f"${{item.dataset}}.{block}."
+        listed = {name.removeprefix(start) for name in STAGES["pace"]["params"] if name.startswith(start)}
+        assert listed == set(fields) - WITHOUT_EFFECT_ON_PACE - others
 
 
 def test_every_script_in_stages_is_a_stage() -> None:
