@@ -1,12 +1,14 @@
 """Puts the report together: figures, REPORT.md and the card of the packed networks."""
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from xnornet.files import write_text
+from xnornet.files import atomic, write_text
 from xnornet.report import figures, sweep_figures, tables
 from xnornet.report.card import cards
 from xnornet.report.discussion import paragraphs
@@ -17,12 +19,16 @@ SWEEPS = ("input_channels", "filter_size", "output_channels")
 
 
 def build(results: Results, folder: Path) -> None:
-    """Read everything, draw every figure into `folder`/plots/figures, then write the networks' card and REPORT.md.
+    """Read everything and draw every figure, then write `folder`/plots/figures, the networks' card and REPORT.md.
 
     ReportError, before anything is written, if a metric or a plot's data are missing or not numbers.
     """
     text, card = render(results), render_card(results)
-    draw(results, folder / "plots/figures")
+    with tempfile.TemporaryDirectory(prefix="xnornet-") as drawn:
+        draw(results, Path(drawn))
+        for figure in sorted(Path(drawn).iterdir()):
+            with atomic(folder / "plots/figures" / figure.name) as part:
+                shutil.copyfile(figure, part)
     write_text(folder / "models/packed/README.md", card)
     write_text(folder / "REPORT.md", text)
 
@@ -72,6 +78,11 @@ def render(results: Results) -> str:
         agreement=tables.markdown(tables.agreement(results)),
         short={d: _short(results, d) for d in results.datasets},
         study={d: tables.markdown(tables.study(results, d)) for d in results.datasets},
+        stages={
+            d: tables.markdown(tables.stages(results, d)) if "stages" in results.packed(d) else ""
+            for d in results.datasets
+        },
+        stages_seen={d: results.packed(d).get("stages") for d in results.datasets},
         per_class={d: tables.markdown(tables.per_class(results, d)) for d in results.datasets},
         sweeps={axis: tables.markdown(tables.sweep(results, axis)) for axis in SWEEPS},
         discussion=paragraphs(results),

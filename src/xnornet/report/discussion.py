@@ -5,12 +5,23 @@ A claim that the metrics do not support is replaced by what they do support, or 
 
 from collections.abc import Callable, Iterator
 
+import pandas as pd
+
 from xnornet.report import sweep_discussion, tables
-from xnornet.report.prose import HARDLY, claim
+from xnornet.report.prose import HARDLY, claim, two_digits
 from xnornet.report.read import Results
 
 LAG = 30
 """From how many points on validation accuracy counts as far below that in training."""
+
+DEAD = 1
+"""A stage without which fewer points are lost contributes nothing: so much is chance in a thousand images."""
+
+LOUD = 1000
+"""From which factor on the residual stream's variance counts as out of hand."""
+
+BROKEN = 1.5
+"""A training loss that is so many times the lowest so far is that of a training that broke down."""
 
 USUAL_EPOCHS = 100
 """From which a training on CIFAR-10 counts as full."""
@@ -40,22 +51,28 @@ def paragraphs(results: Results) -> dict[str, list[str]]:
 
 def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     by_float, by_xnor = (results.trained(dataset, v) for v in ("float", "xnor"))
-    cost = by_float["test_accuracy"] - by_xnor["test_accuracy"]
+    means = [tables.mean_accuracy(results, dataset, v) for v in ("float", "xnor")]
+    cost = means[0] - means[1]
+    over = claim(results.seeds(dataset, "xnor")["runs"] > 1, ", means over the seeds")
     yield claim(
         cost > 0,
         f"On {results.title(dataset)}, binarization costs {cost:.2f} points of test accuracy "
-        f"({by_float['test_accuracy']:.2f} to {by_xnor['test_accuracy']:.2f} %), each network trained by its own recipe.",
-        f"On {results.title(dataset)}, binarization costs nothing: {by_xnor['test_accuracy']:.2f} %, float "
-        f"{by_float['test_accuracy']:.2f} %.",
+        f"({means[0]:.2f} to {means[1]:.2f} %{over}), each network trained by its own recipe.",
+        f"On {results.title(dataset)}, binarization costs nothing: {means[1]:.2f} %, float {means[0]:.2f} %{over}.",
     )
     gap = by_float["train_accuracy"] - by_xnor["train_accuracy"]
+    cutouts = [results.settings(dataset, v)["optimization"]["cutout"] for v in ("float", "xnor")]
     yield claim(
         cost > 0 and gap > 0,
-        f"In the last epoch of training, on augmented images, the XNOR network's accuracy is lower too, by {gap:.2f} "
-        "points: what is lost is at least in part capacity (activations and weights of one bit) and optimization (a "
-        "gradient that is an estimate), not generalization alone.",
+        f"In the last epoch of training, on augmented images{_cut_out(*cutouts)}, the XNOR network's accuracy is lower too, "
+        f"by {gap:.2f} points: what is lost is at least in part capacity (activations and weights of one bit) and "
+        "optimization (a gradient that is an estimate), not generalization alone.",
     )
-    curve = results.csv(f"plots/curves/{dataset}-xnor.csv", ["epoch", "train_accuracy", "validation_accuracy"])
+    yield from _dead_stages(results, dataset)
+    curve = results.csv(
+        f"plots/curves/{dataset}-xnor.csv", ["epoch", "train_loss", "train_accuracy", "validation_accuracy"]
+    )
+    yield from _breakdown(curve)
     lag = curve.train_accuracy - curve.validation_accuracy
     worst = curve.loc[lag.idxmax()]
     yield claim(
@@ -64,17 +81,63 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
         f"and {worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}): the running statistics of BatchNorm do not keep up with "
         "weights that move far in every step, and come right in the end ([more](docs/recipe.md)).",
     )
-    seeds = {variant: tables.over_seeds(results, dataset, variant) for variant in ("float", "xnor")}
-    yield claim(
-        all(seeds.values()),
-        f"Mean and standard deviation over the seeds, whose number is in brackets: float {seeds['float']}, XNOR "
-        f"{seeds['xnor']}.",
-    )
     lengths = {"float": by_float["epochs"], "XNOR": by_xnor["epochs"]}
     short = [f"{name} had {n}" for name, n in lengths.items() if n < USUAL_EPOCHS]
     yield claim(
         dataset == "cifar10" and bool(short),
         f"Usual are {USUAL_EPOCHS} epochs and more; {_listed(short)}.",
+    )
+
+
+def _cut_out(by_float: int, by_xnor: int) -> str:
+    """How the images of both trainings differ, if they do."""
+    if by_float == by_xnor:
+        return ""
+    squares = [f"squares of {side} pixels cut out" if side else "nothing cut out" for side in (by_float, by_xnor)]
+    return f" (the float network's with {squares[0]}, its own with {squares[1]})"
+
+
+def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
+    """Stages that the XNOR network does not need."""
+    seen = results.packed(dataset).get("stages")
+    if seen is None:
+        return
+    stages = {name.removeprefix("stage"): v for name, v in seen.items() if name.startswith("stage")}
+    dead = {number: v for number, v in stages.items() if seen["accuracy"] - v["accuracy_without"] < DEAD}
+    numbers = _listed(list(dead))
+    without = _listed([f"{v['accuracy_without']:.1f}" for v in dead.values()])
+    variances = [v["stream_variance"] for v in stages.values()]
+    yield claim(
+        bool(dead),
+        f"And in part it is this network's own: {'stages' if len(dead) > 1 else 'stage'} {numbers} of its {len(stages)} "
+        f"{'contribute' if len(dead) > 1 else 'contributes'} nothing. With what the binary convolutions there add to the "
+        f"residual stream replaced by its mean, {without} % of {seen['images']:,} validation images are still right, and "
+        f"{seen['accuracy']:.1f} % with it ([why](docs/recipe.md)).",
+    )
+    yield claim(
+        bool(dead) and max(variances) > LOUD * min(variances),
+        f"The variance of the stream grows from {two_digits(min(variances))} to {two_digits(max(variances))}, which drowns them.",
+    )
+
+
+def _breakdown(curve: pd.DataFrame) -> Iterator[str]:
+    """A training that lost what it had learned, and found it again, or not."""
+    best = curve.train_loss.cummin()
+    broken = curve.train_loss > BROKEN * best
+    if not broken.any():
+        return
+    first = broken.idxmax()
+    before, worst = best[first], curve.loc[curve.train_loss[first:].idxmax()]
+    found = curve.epoch[(curve.index > first) & (curve.train_loss <= before)]
+    learned = curve.train_accuracy[: first + 1].max()
+    yield (
+        f"The XNOR network's training broke down in between: its accuracy on the training images fell from {learned:.0f} % to "
+        f"{worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}, and "
+        + (
+            f"only in epoch {found.iloc[0]:.0f} the loss was back where it had been."
+            if len(found)
+            else "the loss never came back to where it had been."
+        )
     )
 
 

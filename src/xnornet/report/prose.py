@@ -7,3 +7,8 @@ HARDLY = 1.1
 def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
     """`sentence` if it holds, else `otherwise`."""
     return sentence if holds else otherwise
+
+
+def two_digits(value: float) -> str:
+    """As in 4,500,000, 39 and 1.7."""
+    return f"{float(f'{value:.2g}'):,.10g}"

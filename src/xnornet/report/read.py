@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 VARIANTS = ("float", "xnor")
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "lenet5": "LeNet-5", "resnet18": "ResNet-18"}
@@ -23,8 +26,8 @@ class Results:
         self.root = Path(root)
         self.datasets = tuple(datasets)
 
-    def json(self, path: str, *keys: str) -> Any:
-        """The value at `keys` of a JSON file, every number in it finite. ReportError."""
+    def json(self, path: str, *keys: str, wanted: Sequence[str] = ()) -> Any:
+        """The value at `keys` of a JSON file, an object with the keys `wanted`, every number finite. ReportError."""
         try:
             value = json.loads((self.root / path).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -32,23 +35,24 @@ class Results:
         except ValueError as error:
             raise ReportError(f"{path} is not JSON ({error}): delete it and run `dvc repro`") from None
         for depth, key in enumerate(keys):
-            if not isinstance(value, dict) or key not in value:
-                raise ReportError(f"{path} has no {'.'.join(keys[: depth + 1])}: delete it and run `dvc repro`")
-            value = value[key]
+            value = _entry(path, keys[:depth], value, key)
+        for key in wanted:
+            _entry(path, keys, value, key)
         _check_finite(path, ".".join(keys), value)
         return value
 
-    def csv(self, path: str, columns: Sequence[str]) -> pd.DataFrame:
-        """A CSV file that has `columns`, all of them filled, and at least one row. ReportError."""
+    def csv(self, path: str, columns: Sequence[str], *, partly: Sequence[str] = ()) -> pd.DataFrame:
+        """A CSV file with at least one row, `columns`, all filled, and `partly` filled ones. ReportError."""
         try:
             frame = pd.read_csv(self.root / path)
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
         except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
             raise ReportError(f"{path} is not a table ({error}): delete it and run `dvc repro`") from None
-        for column in columns:
+        for column in (*columns, *partly):
             if column not in frame:
                 raise ReportError(f"{path} has no column {column}: delete it and run `dvc repro`")
+        for column in columns:
             if frame[column].isna().any() or (frame[column] == math.inf).any():
                 raise ReportError(
                     f"{path}: column {column} has an empty or infinite cell: delete it and run `dvc repro`"
@@ -64,7 +68,8 @@ class Results:
 
     def data(self, dataset: str) -> dict[str, Any]:
         """Source, encoding and counts of a data set."""
-        return self.json(f"metrics/data/{dataset}.json", dataset, "data")
+        wanted = ("source", "encoding", "train_images", "test_images", "classes", "shape")
+        return self.json(f"metrics/data/{dataset}.json", dataset, "data", wanted=wanted)
 
     def lossy(self, dataset: str) -> str:
         """Through which lossy format the images went; empty if they are the original pixels."""
@@ -72,23 +77,34 @@ class Results:
 
     def trained(self, dataset: str, variant: str) -> dict[str, Any]:
         """Accuracies and sizes of one network."""
-        return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant)
+        wanted = ("test_accuracy", "validation_accuracy", "train_accuracy", "epochs")
+        return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant, wanted=wanted)
 
     def seeds(self, dataset: str, variant: str) -> dict[str, Any]:
         """Mean test accuracy over seeds, its deviation (if there are several), and how many there are."""
-        return self.json(f"metrics/seeds/{dataset}-{variant}.json", dataset, variant, "seeds")
+        path = f"metrics/seeds/{dataset}-{variant}.json"
+        return self.json(path, dataset, variant, "seeds", wanted=("mean", "runs"))
 
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
-        return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant)
+        return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant, wanted=("device",))
 
     def pace(self, dataset: str) -> dict[str, Any]:
         """What a training step takes, both variants timed side by side."""
-        return self.json(f"metrics/pace/{dataset}.json", dataset, "pace")
+        path = f"metrics/pace/{dataset}.json"
+        for variant in VARIANTS:
+            wanted = ("seconds_per_epoch", "iqr_seconds", "images_per_second", "noisy")
+            self.json(path, dataset, "pace", variant, wanted=wanted)
+        return self.json(path, dataset, "pace", wanted=("precision", "threads"))
 
     def study(self, dataset: str) -> dict[str, dict[str, float]]:
         """Mean and deviation of each arm of the study, and its difference to another."""
-        return self.json(f"metrics/study/{dataset}.json", dataset, "study")
+        path = f"metrics/study/{dataset}.json"
+        arms = self.json(path, dataset, "study")
+        for place, arm in enumerate(arms):
+            wanted = ("mean", "std", "runs", "signs_changed", *(("difference", "low", "high") if place else ()))
+            self.json(path, dataset, "study", arm, wanted=wanted)
+        return arms
 
     def study_rows(self, dataset: str) -> pd.DataFrame:
         """The study's trainings, one a row."""
@@ -107,15 +123,18 @@ class Results:
 
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
         """The parameters that one network was trained with."""
-        return self.json(f"metrics/settings/{dataset}-{variant}.json")
+        wanted = ("model", "data", "training", "optimization")
+        return self.json(f"metrics/settings/{dataset}-{variant}.json", wanted=wanted)
 
     def packed(self, dataset: str) -> dict[str, Any]:
         """Agreement of packed network and torch."""
-        return self.json(f"metrics/packed/{dataset}.json", dataset, "packed")
+        wanted = ("images", "same_answers", "max_logit_difference", "test_accuracy")
+        return self.json(f"metrics/packed/{dataset}.json", dataset, "packed", wanted=wanted)
 
     def memory(self, dataset: str) -> dict[str, Any]:
         """Bytes of float and packed file."""
-        return self.json(f"metrics/memory/{dataset}.json", dataset, "memory")
+        wanted = ("float_bytes", "packed_bytes", "ratio", "binary_share")
+        return self.json(f"metrics/memory/{dataset}.json", dataset, "memory", wanted=wanted)
 
     def inference(self, dataset: str) -> dict[str, Any]:
         """Times by batch size and thread count."""
@@ -129,7 +148,11 @@ class Results:
 
     def inference_rows(self, dataset: str) -> pd.DataFrame:
         """The times of every contestant that ran."""
-        rows = self.csv(f"plots/inference/{dataset}.csv", ["batch", "threads", "contestant", "noisy"])
+        rows = self.csv(
+            f"plots/inference/{dataset}.csv",
+            ["batch", "threads", "contestant", "noisy"],
+            partly=["milliseconds_per_image", "iqr", "times_packed"],  # nothing where a contestant did not run
+        )
         return rows[rows.milliseconds_per_image.notna()]
 
     def one_image(self, dataset: str, threads: int = 1) -> pd.DataFrame:
@@ -142,6 +165,16 @@ class Results:
         rows = self.one_image(dataset, threads)
         return rows[rows.contestant.str.contains("float32")].sort_values("milliseconds_per_image").iloc[0]
 
+    def samples(self, dataset: str) -> NDArray[np.uint8]:
+        """The sheet of test images, (H, W) or (H, W, 3)."""
+        path = f"plots/samples/{dataset}.png"
+        try:
+            return np.asarray(Image.open(self.root / path))
+        except FileNotFoundError:
+            raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
+        except UnidentifiedImageError:
+            raise ReportError(f"{path} is no picture: delete it and run `dvc repro`") from None
+
     def sweep(self, axis: str) -> pd.DataFrame:
         """The points of one sweep."""
         columns = [
@@ -152,11 +185,13 @@ class Results:
 
     def peaks(self, axis: str) -> dict[str, Any]:
         """Peak rates measured with one sweep, in 10^9 multiply-accumulates a second."""
-        return self.json(f"metrics/sweeps/{axis}.json", "sweep", axis)
+        wanted = ("peak_popcount_gmacs", "peak_float32_gmacs")
+        return self.json(f"metrics/sweeps/{axis}.json", "sweep", axis, wanted=wanted)
 
     def machine(self) -> dict[str, Any]:
         """The fingerprint of the machine that the timings come from."""
-        return self.json("metrics/machine.json")
+        wanted = ("cpu", "usable_cores", "memory_gib", "os", "python", "libraries")
+        return self.json("metrics/machine.json", wanted=wanted)
 
     def processor(self) -> str:
         """Its CPU, as far as known: vendors give quite different ones the same name."""
@@ -167,6 +202,12 @@ class Results:
             *[name for flag, name in vectors.items() if flag in cpu["vector_flags"]][:1],
         ]
         return f"{cpu['name']} ({', '.join(parts)})" if parts else cpu["name"]
+
+
+def _entry(path: str, keys: Sequence[str], value: Any, key: str) -> Any:
+    if not isinstance(value, dict) or key not in value:
+        raise ReportError(f"{path} has no {'.'.join([*keys, key])}: delete it and run `dvc repro`")
+    return value[key]
 
 
 def _check_finite(path: str, key: str, value: Any) -> None:
