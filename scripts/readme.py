@@ -15,7 +15,10 @@ ROOT = Path(__file__).parents[1]
 def replace(text: str, block: str, content: str) -> str:
     """Replace what stands between `<!-- block: ... -->` and `<!-- /block -->`."""
     pattern = rf"(<!-- {block}:.*? -->\n).*?(<!-- /{block} -->)"
-    return re.sub(pattern, lambda match: f"{match[1]}\n{content.strip()}\n\n{match[2]}", text, flags=re.DOTALL)
+    text, found = re.subn(pattern, lambda match: f"{match[1]}\n{content.strip()}\n\n{match[2]}", text, flags=re.DOTALL)
+    if found != 1:
+        sys.exit(f"error: README.md must have one place marked <!-- {block}: ... --> to <!-- /{block} -->, not {found}")
+    return text
 
 
 def updated() -> str:

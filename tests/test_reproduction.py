@@ -146,6 +146,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         ("metrics/memory/digits.json", Path.unlink, "metrics/memory/digits.json is deleted"),
         ("REPORT.md", append("Better than ever.\n"), "REPORT.md is modified"),
         ("README.md", replace("digits, LeNet-5", "DIGITS"), "README.md: its summary is not REPORT.md's"),
+        ("README.md", replace("<!-- /summary -->", ""), "README.md must have one place marked <!-- summary: ... -->"),
     ],
 )
 def test_verify_names_what_does_not_belong(

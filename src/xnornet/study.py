@@ -37,7 +37,7 @@ def study(
     """
     arms = arms_of(params, plan)
     data = shrink(data, params.study.image_size)
-    length = {"epochs": params.study.epochs, "image_size": params.study.image_size, "width": params.study.width or 0}
+    length = {"epochs": params.study.epochs, "image_size": params.study.image_size}
     against = compared_with(arms)
     rows = []
     for seed in range(plan.seeds):
@@ -52,7 +52,8 @@ def study(
                 columns = ("validation_accuracy", "train_loss", "signs_changed")
                 write_json(path, {column: round(last[column], 6) for column in columns})
             who = {"arm": name, "against": against[name], "seed": of_run.seed}
-            rows.append({**who, **json.loads(path.read_text(encoding="utf-8")), **length})
+            size = length | {"width": getattr(settings.model, "width", 0)}
+            rows.append({**who, **json.loads(path.read_text(encoding="utf-8")), **size})
     return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(list(arms)), kind="stable").reset_index(drop=True)
 
 

@@ -101,6 +101,9 @@ def test_chain_timing_is_the_difference_of_both_lengths() -> None:
     assert step is not None
     assert step.median == pytest.approx(3.0)
     assert step.iqr == pytest.approx((2.0 + 6.0) / (CHAIN_LENGTH - 1))
+    assert not step.starved
+    busy = chain_timing({OPENVINO: one, OPENVINO_CHAIN_RAW: replace(many, free=0.4)})
+    assert busy is not None and busy.starved
     assert chain_timing({OPENVINO: one}) is None
     assert chain_timing({OPENVINO: many, OPENVINO_CHAIN_RAW: one}) is None
 

@@ -33,6 +33,13 @@ def test_an_absent_library_is_null(monkeypatch) -> None:
     assert fingerprint()["libraries"] == {"numpy": np.__version__, "no-such-library": None}
 
 
+def test_what_numba_compiles_for_is_part_of_it(monkeypatch) -> None:
+    before = fingerprint()
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "-avx2")
+    assert fingerprint()["environment"]["NUMBA_CPU_FEATURES"] == "-avx2"
+    assert fingerprint() != before
+
+
 def test_describe_fits_a_caption() -> None:
     line = describe(fingerprint())
     assert "\n" not in line

@@ -43,4 +43,8 @@ def test_any_damage_to_a_checkpoint_is_noticed(damage: str, tmp_path: Path) -> N
             data[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(data[: {"truncated": place, "empty": 0, "flipped": None}[damage]])
         assert checkpoints.load(torch.device("cpu")) is None
-        assert path.with_suffix(".damaged").exists() and not path.exists()
+        assert path.with_suffix(".pt.damaged").exists() and not path.exists()
+    checkpoints.save(2, {"model": torch.ones(300)}, last=True)
+    assert path.with_suffix(".pt.damaged").exists(), "to be looked at"
+    checkpoints.clear()
+    assert not list(tmp_path.glob("*"))

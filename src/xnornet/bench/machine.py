@@ -15,7 +15,11 @@ _FLAGS = (
     *("asimd", "asimddp", "i8mm", "bf16", "sve", "sve2"),
 )
 
-_LIBRARIES = ("torch", "numpy", "numba", "llvmlite", "onnxruntime", "openvino")
+# onnx and onnxscript: without them ONNX Runtime and OpenVINO get no network to run.
+_LIBRARIES = ("torch", "numpy", "numba", "llvmlite", "onnxruntime", "openvino", "onnx", "onnxscript")
+
+# They choose how many threads a library starts, and for which CPU Numba compiles.
+_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
 
 
 def fingerprint() -> dict[str, Any]:
@@ -39,7 +43,7 @@ def fingerprint() -> dict[str, Any]:
         },
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
-        "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
+        "environment": {name: os.environ.get(name) for name in _VARIABLES},
         "memory_gib": _memory(),
         "os": platform.system(),
         "python": platform.python_version(),

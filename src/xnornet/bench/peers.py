@@ -169,7 +169,8 @@ def chain_timing(timings: Mapping[str, Timing]) -> Timing | None:
         return None
     steps = CHAIN_LENGTH - 1
     median, half = (many.median - one.median) / steps, (many.iqr + one.iqr) / steps / 2
-    return Timing(median, median - half, median + half, many.repeats, many.loops, min(one.cores, many.cores))
+    cores, free = min(one.cores, many.cores), min(one.free, many.free)
+    return Timing(median, median - half, median + half, many.repeats, many.loops, cores, free=free)
 
 
 def _openvino(problem: Problem, threads: int, length: int) -> Contestant:

@@ -57,7 +57,7 @@ class Checkpoints:
             file.write(buffer.getbuffer())
         kept = self._existing()[:KEPT]
         for path in self.folder.glob("*.pt*"):
-            if path not in kept:
+            if path not in kept and path.suffix != ".damaged":  # which stay to be looked at until the end
                 path.unlink(missing_ok=True)
         self._last_saved = time.monotonic()
         self._cost = self._last_saved - start
@@ -70,7 +70,7 @@ class Checkpoints:
             if hashlib.sha256(saved).digest() == digest:
                 # weights_only: tensors and plain values; nothing in the file is executed.
                 return torch.load(io.BytesIO(saved), map_location=device, weights_only=True)
-            damaged = path.with_suffix(".damaged")
+            damaged = path.with_suffix(".pt.damaged")
             path.replace(damaged)
             print(f"checkpoint {path} is damaged; set aside as {damaged.name}", file=sys.stderr)
         return None
