@@ -15,6 +15,7 @@ from readme import ROOT, updated
 
 from xnornet.engine.file import parse
 from xnornet.engine.nodes import FormatError
+from xnornet.stage import md5
 
 ABSENT = ("deleted", "not in cache")
 
@@ -22,7 +23,7 @@ ABSENT = ("deleted", "not in cache")
 def main() -> None:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     absent: set[str] = set()
-    problems = [*changes(absent), *chain(lock), *packed(lock), *readme()]
+    problems = [*changes(lock, absent), *chain(lock), *packed(lock), *readme()]
     print("\n".join(problems), end="\n" * bool(problems))
     if absent:
         print(f"not here, compared by digest alone: {', '.join(sorted(absent))}")
@@ -31,8 +32,9 @@ def main() -> None:
     print(f"{len(lock)} stages: code, parameters, metrics, plots, report and README belong together")
 
 
-def changes(absent: set[str]) -> Iterator[str]:
-    """What DVC finds changed since dvc.lock was written. Adds to `absent` what it does not find at all."""
+def changes(lock: dict[str, Any], absent: set[str]) -> Iterator[str]:
+    """What DVC finds changed since dvc.lock was written. Adds to `absent` what is not here at all."""
+    md5s = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
     done = subprocess.run(["dvc", "status", "--json"], cwd=ROOT, check=False, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"error: dvc status failed: {done.stderr.strip()}")
@@ -42,7 +44,10 @@ def changes(absent: set[str]) -> Iterator[str]:
                 if isinstance(state, dict):  # parameters
                     yield from (f"{stage}: parameter {key} of {path} is {how}" for key, how in state.items())
                 elif state in ABSENT and is_ignored(path):
-                    absent.add(path)
+                    if not (ROOT / path).exists():
+                        absent.add(path)
+                    elif md5(ROOT / path) != md5s.get(path):  # DVC's cache lacks it, so that DVC does not look
+                        yield f"{stage}: {kind.removeprefix('changed ')[:-1]} {path} is modified"
                 else:
                     yield f"{stage}: {kind.removeprefix('changed ')[:-1]} {path} is {state}"
         if "changed command" in entries:

@@ -133,6 +133,12 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
     return change
 
 
+def other_data(path: Path) -> None:
+    """Data that the clone has not got from DVC, whose cache therefore lacks them."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"other data")
+
+
 @pytest.mark.parametrize(
     ("path", "change", "complaint"),
     [
@@ -146,6 +152,7 @@ def replace(old: str, new: str) -> Callable[[Path], None]:
         ("metrics/memory/digits.json", Path.unlink, "metrics/memory/digits.json is deleted"),
         ("REPORT.md", append("Better than ever.\n"), "REPORT.md is modified"),
         ("README.md", replace("digits, LeNet-5", "DIGITS"), "README.md: its summary is not REPORT.md's"),
+        ("data/digits.safetensors", other_data, "data/digits.safetensors is modified"),
         ("README.md", replace("<!-- /summary -->", ""), "README.md must have one place marked <!-- summary: ... -->"),
     ],
 )

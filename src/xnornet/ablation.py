@@ -22,8 +22,9 @@ def without_stages(model: nn.Module, data: Prepared, params: Data) -> dict[str, 
 
     What they add is replaced by its mean over images and pixels, channel by channel, so that it says nothing of the
     image; the skips stay as they are. Returns {"stages": {images, accuracy (with all), and for `stage1` to `stage4`
-    {accuracy_without, stream_variance (of the residual stream behind it)}}}, accuracies in percent of 1,000 of the
-    validation images; nothing for other networks. The model is left as it was.
+    {accuracy_without, stream_variance (of the residual stream behind it, over images and pixels, mean of the
+    channels)}}}, accuracies in percent of 1,000 of the validation images; nothing for other networks. The model is left
+    as it was.
     """
     if not isinstance(model, ResNet18):
         return {}
@@ -34,8 +35,11 @@ def without_stages(model: nn.Module, data: Prepared, params: Data) -> dict[str, 
     blocks: list[Block] = list(model.blocks)  # type: ignore[arg-type]
     parts = [blocks[start : start + 2] for start in range(0, len(blocks), 2)]
     variances: list[list[float]] = [[] for _ in parts]
+    # Within each channel: what is the same for all images and pixels, the next BatchNorm takes away.
     hooks = [
-        part[-1].register_forward_hook(lambda _, __, stream, seen=seen: seen.append(stream.var().item()))
+        part[-1].register_forward_hook(
+            lambda _, __, stream, seen=seen: seen.append(stream.var(dim=(0, 2, 3)).mean().item())
+        )
         for part, seen in zip(parts, variances, strict=True)
     ]
     whole = accuracy(predict(model, images), labels)

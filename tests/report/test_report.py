@@ -118,6 +118,7 @@ def test_a_stage_that_does_nothing_is_named(results: Results, change: Callable[.
     assert "The variance of the stream grows from 10 to 1,000,000" in prose(results)
     change("metrics/packed/mnist.json", "mnist", "packed", "stages", "stage2", accuracy_without=90.0)
     assert "stages 2 and 3 of its 3 contribute nothing" in prose(results)
+    assert "without its stage 2 and 3 it answers as well" in render_card(results)
 
 
 def test_a_training_that_broke_down_says_so(results: Results) -> None:

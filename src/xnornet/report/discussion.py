@@ -14,9 +14,6 @@ from xnornet.report.read import Results
 LAG = 30
 """From how many points on validation accuracy counts as far below that in training."""
 
-DEAD = 1
-"""A stage without which fewer points are lost contributes nothing: so much is chance in a thousand images."""
-
 LOUD = 1000
 """From which factor on the residual stream's variance counts as out of hand."""
 
@@ -99,11 +96,10 @@ def _cut_out(by_float: int, by_xnor: int) -> str:
 
 def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
     """Stages that the XNOR network does not need."""
-    seen = results.packed(dataset).get("stages")
-    if seen is None:
+    if "stages" not in results.packed(dataset):
         return
-    stages = {name.removeprefix("stage"): v for name, v in seen.items() if name.startswith("stage")}
-    dead = {number: v for number, v in stages.items() if seen["accuracy"] - v["accuracy_without"] < DEAD}
+    seen, stages = results.stages(dataset)
+    dead = results.dead_stages(dataset)
     numbers = _listed(list(dead))
     without = _listed([f"{v['accuracy_without']:.1f}" for v in dead.values()])
     variances = [v["stream_variance"] for v in stages.values()]

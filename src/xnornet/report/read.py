@@ -15,6 +15,10 @@ VARIANTS = ("float", "xnor")
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "lenet5": "LeNet-5", "resnet18": "ResNet-18"}
 
 
+DEAD = 1
+"""A stage without which fewer points are lost contributes nothing: so much is chance in a thousand images."""
+
+
 class ReportError(ValueError):
     """A file under metrics/ or plots/ is missing, or does not hold what the report needs."""
 
@@ -130,6 +134,22 @@ class Results:
         """Agreement of packed network and torch."""
         wanted = ("images", "same_answers", "max_logit_difference", "test_accuracy")
         return self.json(f"metrics/packed/{dataset}.json", dataset, "packed", wanted=wanted)
+
+    def stages(self, dataset: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+        """How the XNOR network did with all its stages and on how many images, and without each, by number."""
+        path, keys = f"metrics/packed/{dataset}.json", (dataset, "packed", "stages")
+        seen = self.json(path, *keys, wanted=("images", "accuracy"))
+        names = [name for name in seen if name.startswith("stage")]
+        for name in names:
+            self.json(path, *keys, name, wanted=("accuracy_without", "stream_variance"))
+        return seen, {name.removeprefix("stage"): seen[name] for name in names}
+
+    def dead_stages(self, dataset: str) -> dict[str, dict[str, float]]:
+        """Those without which it does as well."""
+        if "stages" not in self.packed(dataset):
+            return {}
+        seen, stages = self.stages(dataset)
+        return {number: v for number, v in stages.items() if seen["accuracy"] - v["accuracy_without"] < DEAD}
 
     def memory(self, dataset: str) -> dict[str, Any]:
         """Bytes of float and packed file."""

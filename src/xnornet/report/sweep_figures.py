@@ -119,5 +119,5 @@ def time_shares(results: Results, folder: Path) -> None:
             title="Where a binary layer's time goes (above: both in one call)",
         )
         axes.grid(axis="x", visible=False)
-        axes.legend(loc="lower right", frameon=True, framealpha=1)
+        axes.legend(loc="center", frameon=True, framealpha=1)
         measured_on(drawn, results)

@@ -153,16 +153,15 @@ def agreement(results: Results) -> pd.DataFrame:
 
 def stages(results: Results, dataset: str) -> pd.DataFrame:
     """The XNOR network without what the binary convolutions of one stage add to the residual stream."""
-    seen = results.packed(dataset)["stages"]
+    seen, by_stage = results.stages(dataset)
     rows = [
         {
-            "without": stage.replace("stage", "stage "),
+            "without": f"stage {number}",
             "accuracy": f"{values['accuracy_without']:.1f} %",
             "it costs": f"{seen['accuracy'] - values['accuracy_without']:.1f} points",
             "variance of the stream behind it": two_digits(values["stream_variance"]),
         }
-        for stage, values in seen.items()
-        if stage.startswith("stage")
+        for number, values in by_stage.items()
     ]
     return pd.DataFrame(rows)
 
