@@ -128,7 +128,7 @@ def test_no_permission(path: str, mode: int, copy: Path) -> None:
     ("spoil", "message"),
     [
         (lambda text: text.replace(b"  seed: 0", b"\tseed: 0", 1), "not valid YAML"),
-        (lambda text: text.replace(b"  seed: 0", b"  seed: 0\n  seed: 1", 1), "duplicate key 'seed'"),
+        (lambda text: text.replace(b"  seed: 0", b"  seed: 0\n  seed: 1", 1), 'found duplicate key "seed"'),
         (lambda text: b"# gr\xf6\xdfe\n" + text, "not valid YAML"),
         (lambda text: text[: text.index(b"\nbench:") + 1], "bench: missing"),
         (lambda text: b"", "params.yaml"),

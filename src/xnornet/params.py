@@ -299,11 +299,17 @@ def load(path: str | Path = "params.yaml") -> Params:
     except FileNotFoundError:
         raise ParamsError(f"{path} not found: run from the repository's root") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ParamsError(f"{path} is not valid YAML: {error}") from None
+        raise ParamsError(f"{path} is not valid YAML: {_place(error)}") from None
     try:
         return Params.model_validate(values)
     except ValidationError as error:
         raise ParamsError("\n".join(_describe(str(path), problem) for problem in error.errors())) from None
+
+
+def _place(error: Exception) -> str:
+    """What is wrong with a YAML file and where, in one line if the error knows it."""
+    problem, mark = getattr(error, "problem", None), getattr(error, "problem_mark", None)
+    return f"{problem}, line {mark.line + 1}" if problem and mark else str(error)
 
 
 def _describe(path: str, problem: Any) -> str:

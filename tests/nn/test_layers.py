@@ -137,22 +137,23 @@ def test_every_parameter_of_an_xnor_network_gets_a_gradient(shortcut: str, outpu
     assert len(binary_layers(model)) == 16
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("normed", [False, True])
 @pytest.mark.parametrize("position", [0, 2], ids=["same shape", "other shape"])
-def test_what_a_shortcut_takes_and_spans(position: int, normed: bool) -> None:
+def test_what_a_shortcut_takes_and_spans(position: int, normed: bool, training: bool) -> None:
     for shortcut in ("block", "conv"):
         options: dict[str, Any] = {"width": 4, "shortcut": shortcut, "normed_shortcut": normed}
         model = build_model("resnet18", "xnor", in_channels=3, num_classes=10, **options)
-        block: Any = model.blocks[position].eval()  # type: ignore[union-attr]
+        block: Any = model.blocks[position].train(training)  # type: ignore[union-attr]
         block.bn1.running_mean.fill_(0.5)
-        x = torch.randn(1, 4, 8, 8)
+        x = torch.randn(2, 4, 8, 8)
         skip, first = block.shortcut(block.bn1(x) if normed and position else x), block.conv1(block.bn1(x))
         if shortcut == "conv":
             first = first + skip
             wanted = first + block.conv2(block.bn2(first))
         else:
             wanted = skip + block.conv2(block.bn2(first))
-        assert torch.equal(block(x), wanted)
+        torch.testing.assert_close(block(x), wanted)
 
 
 @pytest.mark.parametrize("shortcut", ["block", "conv"])
