@@ -24,7 +24,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         limits.insert(0, f"Trained and tested on images that went through {encoding}, not on the original archive.")
     if dead := results.dead_stages(dataset):
         numbers = " and ".join(dead)
-        limits.insert(0, f"Not the best that can be trained: without its stage {numbers} it answers as well.")
+        limits.insert(0, f"Its stage {numbers} contributes nothing: without it, it answers as well.")
     return {
         "title": results.title(dataset),
         "file": f"{dataset}.safetensors",

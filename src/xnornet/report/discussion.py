@@ -14,6 +14,8 @@ from xnornet.report.read import Results
 LAG = 30
 """From how many points on validation accuracy counts as far below that in training."""
 
+WHY = "docs/recipe.md#what-the-full-training-at-width-64-shows-a-last-stage-that-does-nothing"
+
 LOUD = 1000
 """From which factor on the residual stream's variance counts as out of hand."""
 
@@ -76,7 +78,7 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
         lag.max() > LAG and lag.iloc[-1] < lag.max() / 2,
         f"Until its learning rate is near 0, its validation accuracy stays far below that in training ({worst.validation_accuracy:.0f} "
         f"and {worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}): the running statistics of BatchNorm do not keep up with "
-        "weights that move far in every step, and come right in the end ([more](docs/recipe.md)).",
+        "weights that move far in every step, and come right in the end ([more]({WHY})).",
     )
     lengths = {"float": by_float["epochs"], "XNOR": by_xnor["epochs"]}
     short = [f"{name} had {n}" for name, n in lengths.items() if n < USUAL_EPOCHS]
@@ -90,8 +92,8 @@ def _cut_out(by_float: int, by_xnor: int) -> str:
     """How the images of both trainings differ, if they do."""
     if by_float == by_xnor:
         return ""
-    squares = [f"squares of {side} pixels cut out" if side else "nothing cut out" for side in (by_float, by_xnor)]
-    return f" (the float network's with {squares[0]}, its own with {squares[1]})"
+    images = [f"with a square of {side}x{side} pixels set to 0" if side else "whole" for side in (by_float, by_xnor)]
+    return f" ({images[0]} for the float network, {images[1]} for the XNOR network)"
 
 
 def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
@@ -105,14 +107,15 @@ def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
     variances = [v["stream_variance"] for v in stages.values()]
     yield claim(
         bool(dead),
-        f"And in part it is this network's own: {'stages' if len(dead) > 1 else 'stage'} {numbers} of its {len(stages)} "
+        f"Part of it may be this network's own: {'stages' if len(dead) > 1 else 'stage'} {numbers} of its {len(stages)} "
         f"{'contribute' if len(dead) > 1 else 'contributes'} nothing. With what the binary convolutions there add to the "
-        f"residual stream replaced by its mean, {without} % of {seen['images']:,} validation images are still right, and "
-        f"{seen['accuracy']:.1f} % with it ([why](docs/recipe.md)).",
+        f"residual stream replaced by its mean, {without} % of {seen['images']:,} validation images are right, as against "
+        f"{seen['accuracy']:.1f} % with all stages ([why]({WHY})).",
     )
     yield claim(
         bool(dead) and max(variances) > LOUD * min(variances),
-        f"The variance of the stream grows from {two_digits(min(variances))} to {two_digits(max(variances))}, which drowns them.",
+        f"The variance of the stream grows from {two_digits(min(variances))} to {two_digits(max(variances))}, which drowns what "
+        "they add.",
     )
 
 
@@ -127,7 +130,7 @@ def _breakdown(curve: pd.DataFrame) -> Iterator[str]:
     found = curve.epoch[(curve.index > first) & (curve.train_loss <= before)]
     learned = curve.train_accuracy[: first + 1].max()
     yield (
-        f"The XNOR network's training broke down in between: its accuracy on the training images fell from {learned:.0f} % to "
+        f"The XNOR network's training broke down on the way: its accuracy on the training images fell from {learned:.0f} % to "
         f"{worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}, and "
         + (
             f"only in epoch {found.iloc[0]:.0f} the loss was back where it had been."

@@ -169,8 +169,8 @@ def advice(results: Results) -> Iterator[str]:
     )
     yield claim(
         noisy > 0,
-        f"{noisy} of the {points} points of the sweeps are marked (* in tables, a white centre in figures), because their "
-        "quartiles, or the medians of separate passes, lie more than 10 % apart: read them with care.",
+        f"Of the {points} points of the sweeps, {noisy} {'is' if noisy == 1 else 'are'} marked (* in tables, a white centre in "
+        "figures): quartiles, or the medians of separate passes, lie more than 10 % apart. Read with care.",
     )
     noisy, points = (
         sum(int(f(results.sweep(axis))) for axis in LAWFUL) for f in (lambda rows: rows.loop_noisy.sum(), len)

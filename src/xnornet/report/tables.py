@@ -194,7 +194,7 @@ def settings(results: Results) -> pd.DataFrame:
 def sweep(results: Results, axis: str) -> pd.DataFrame:
     """The points of one sweep, in microseconds."""
     rows = results.sweep(axis)
-    padding = {"with the padding": [f"{share:.0f} %" for share in 100 * padding_share(rows)]}
+    padding = {"in the padding": [f"{share:.0f} %" for share in 100 * padding_share(rows)]}
     return pd.DataFrame(
         {
             axis.replace("_", " "): [f"{row.value}{_star(row.noisy)}" for row in rows.itertuples()],
