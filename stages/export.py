@@ -8,7 +8,7 @@ from xnornet.bench.packed import agreement, memory
 from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.export import pack
-from xnornet.files import write_csv, write_json
+from xnornet.files import atomic, write_csv, write_json
 from xnornet.nn import load_model, save_model
 from xnornet.nn.training import architecture, make_network
 from xnornet.params import load
@@ -22,17 +22,17 @@ def main() -> None:
     settings, data = load().dataset(dataset), Prepared.load(data_file)
     packed = pack(model, about, image_size=data.test.images.shape[1])
     twin = make_network(data, settings, "float", data.train)  # untrained: its size is the same
-    with tempfile.TemporaryDirectory(prefix="xnornet-") as folder:
-        twin_file, file = Path(folder) / "float.safetensors", Path(folder) / "packed.safetensors"
+    # The packed file takes its place once it is known to be right.
+    with tempfile.TemporaryDirectory(prefix="xnornet-") as folder, atomic(packed_file) as part:
+        twin_file = Path(folder) / "float.safetensors"
         save_model(twin_file, twin, architecture(data, settings, "float"), about)
-        packed.save(file)
-        answers = agreement(model, PackedNetwork.load(file), data.test.images, data.test.labels)
-        metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=file)
-    packed.save(packed_file)
+        packed.save(part)
+        answers = agreement(model, PackedNetwork.load(part), data.test.images, data.test.labels)
+        metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=part)
     answers |= without_stages(model, data, settings.data)
     write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": answers}})
-    write_csv(f"plots/memory/{dataset}.csv", rows)
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
+    write_csv(f"plots/memory/{dataset}.csv", rows)
 
 
 if __name__ == "__main__":

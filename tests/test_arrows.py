@@ -18,7 +18,7 @@ ALLOWED = {
     "files": set(),
     "stage": set(),
     "params": set(),
-    "engine": {"files"},
+    "engine": set(),
     "data": {"files", "params"},
     "nn": {"files", "params", "data"},
     "export": {"engine", "nn"},

@@ -6,14 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # the engine, which saves its networks through here, does without pandas
-    import pandas as pd
+import pandas as pd
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it to `path`, on failure remove it.
 
     The temporary name keeps the suffix, since libraries (matplotlib) choose the format by it. What a killed process
@@ -57,7 +56,7 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def write_csv(path: str | Path, frame: "pd.DataFrame") -> None:
+def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
     """Write `frame` without its index, atomically."""
     with atomic(path) as part:
         frame.to_csv(part, index=False, lineterminator="\n")

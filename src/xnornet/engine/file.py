@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ import safetensors.numpy
 
 from xnornet.engine.bits import BIT_ORDER
 from xnornet.engine.nodes import FormatError
-from xnornet.files import atomic
 
 VERSION = 1
 ENTRY = "xnornet"
@@ -28,15 +28,23 @@ DTYPES: dict[str, np.dtype] = {"F32": np.dtype(np.float32), "I32": np.dtype(np.i
 def write(
     path: str | os.PathLike[str], network: dict[str, Any], tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]
 ) -> None:
-    """Write the file, atomically: no reader ever sees half of it."""
+    """Write the file under a temporary name, flush it to the disk, rename it: no reader ever sees half of it."""
+    path = Path(path)
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     content = {"format": VERSION, "bit_order": BIT_ORDER, "about": dict(about), "network": network}
     content["sha256"] = _digest(content, contiguous)
     data = safetensors.numpy.save(contiguous, metadata={ENTRY: _json(content)})
     if (length := int.from_bytes(data[:8], "little")) > LIMIT_HEADER:
         raise ValueError(f"a header of {length} bytes, where a reader takes {LIMIT_HEADER}: put less into about")
-    with atomic(path) as part:
-        part.write_bytes(data)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def plain(about: Mapping[str, Any]) -> dict[str, Any]:
