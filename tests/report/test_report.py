@@ -183,6 +183,7 @@ def test_validation_that_lags_behind_training_is_explained(results: Results) -> 
     rows["validation_accuracy"] = [50.0, 99.0]
     rows.to_csv(path, index=False)
     assert "validation accuracy stays far below that in training (50 and 97 % in epoch 1)" in prose(results)
+    assert "{" not in prose(results)  # every name is filled in
     rows["validation_accuracy"] = 50.0  # it never comes right: that is no lag
     rows.to_csv(path, index=False)
     assert "running statistics" not in prose(results)

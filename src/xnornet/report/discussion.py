@@ -78,7 +78,7 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
         lag.max() > LAG and lag.iloc[-1] < lag.max() / 2,
         f"Until its learning rate is near 0, its validation accuracy stays far below that in training ({worst.validation_accuracy:.0f} "
         f"and {worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}): the running statistics of BatchNorm do not keep up with "
-        "weights that move far in every step, and come right in the end ([more]({WHY})).",
+        f"weights that move far in every step, and come right in the end ([more]({WHY})).",
     )
     lengths = {"float": by_float["epochs"], "XNOR": by_xnor["epochs"]}
     short = [f"{name} had {n}" for name, n in lengths.items() if n < USUAL_EPOCHS]
