@@ -257,6 +257,34 @@ def test_the_engine_where_nothing_can_be_written(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_engine_with_a_damaged_cache(tmp_path: Path) -> None:
+    """What a power cut or a full disk leaves of Numba's files is compiled again, and replaced."""
+    command = [sys.executable, "-c", "import xnornet.engine"]
+    variables = environment(ROOT) | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    subprocess.run(command, env=variables, check=True)
+    whole = {path: path.read_bytes() for path in tmp_path.rglob("*.nb?")}
+    assert {path.suffix for path in whole} == {".nbi", ".nbc"}
+    for suffix, size in ((".nbi", 0), (".nbi", 100), (".nbc", 100)):
+        for path in tmp_path.rglob(f"*{suffix}"):
+            path.write_bytes(path.read_bytes()[:size])
+        subprocess.run(command, env=variables, check=True)
+        assert all(path.stat().st_size == len(content) for path, content in whole.items())
+
+
+def test_the_engine_on_a_full_disk(tmp_path: Path) -> None:
+    variables = environment(ROOT) | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); import xnornet.engine"
+    subprocess.run([sys.executable, "-B", "-c", limited], env=variables, check=True)
+    assert not list(tmp_path.rglob("*.nbc"))
+
+
+def test_the_engine_without_numbas_compiler() -> None:
+    command = [sys.executable, "-c", "import xnornet.engine"]
+    variables = environment(ROOT) | {"NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run(command, check=False, env=variables, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].endswith("made by Numba's compiler: unset NUMBA_DISABLE_JIT")
+
+
 def test_the_engine_needs_no_compiler(tmp_path: Path) -> None:
     code = (
         "import numpy as np; from xnornet.engine import PackedLinear;"

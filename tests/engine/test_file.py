@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -84,6 +85,32 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(network, tmp_path, m
         networks.build(seed=1).save(path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["network"]
+
+
+def test_threads_that_save_to_one_place_do_not_disturb_each_other(data, tmp_path):
+    path, network = tmp_path / "network", PackedNetwork.parse(data)
+    network.save(path)
+    with ThreadPoolExecutor(3) as threads:
+        saves = [threads.submit(network.save, path) for _ in range(60)]
+        while not all(save.done() for save in saves):
+            assert path.read_bytes() == data  # one of the whole files
+        for save in saves:
+            save.result()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["network"]
+
+
+def test_a_missing_folder_is_named(network, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no such folder: '{tmp_path}/models'"):
+        network.save(tmp_path / "models/network")
+
+
+def test_a_large_file_of_another_kind_is_not_read_whole(data, tmp_path):
+    path = tmp_path / "foreign"
+    with path.open("wb") as stream:
+        stream.write(safetensors.numpy.save({"a": np.zeros(3)}))
+        stream.truncate(1 << 40)  # a hole, that no memory could hold
+    with pytest.raises(FormatError, match="metadata"):
+        PackedNetwork.load(path)
 
 
 def test_errors_name_the_file_and_what_is_wrong(data, tmp_path):

@@ -196,6 +196,34 @@ def test_threads_give_the_same_bits():
             assert np.array_equal(layer.pack(x, threads).words, layer.pack(x).words)
 
 
+def test_no_more_threads_than_cores_and_images(monkeypatch):
+    jobs = []
+    _, layer = given_layer(50, 70, padding=1)
+    run = Program._run
+    monkeypatch.setattr(Program, "_run", lambda program, *job: jobs.append(job[2]) or run(program, *job))
+    for count, shares in ((3, [1, 1, 1]), (9, [2, 2, 2, 3])):  # CORES is 4 here
+        jobs.clear()
+        layer(images(count, 9, 11, 70), threads=10**9)
+        assert sorted(jobs) == shares
+
+
+def test_what_programs_have_in_them_cannot_be_changed():
+    _, conv = given_layer(bias=np.ones(16))
+    for layer in (conv, PackedLinear(images(5, 20), bias=np.ones(5))):
+        for name in ("scale", "bias"):
+            with pytest.raises(AttributeError):
+                setattr(layer, name, np.zeros(5))
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(layer, name)[0] = 0
+
+
+def test_a_number_of_threads_is_not_taken_for_the_input_scale():
+    with pytest.raises(ValueError, match="input_scale must be True or False, not 2"):
+        given_layer()[1](GOOD, 2)
+    with pytest.raises(ValueError, match="input_scale must be True or False, not 2"):
+        PackedLinear(images(5, 20))(images(3, 20), 2)
+
+
 def test_what_an_interrupted_call_leaves_running_holds_its_arrays(monkeypatch):
     _, layer = given_layer(50, 70, padding=1)
     held = []
@@ -285,6 +313,9 @@ def test_wrong_input_is_named(x, words):
         ({"stride": 0}, "stride must be at least 1, not 0"),
         ({"padding": -1}, "padding must be at least 0"),
         ({"padding": 1.5}, "padding must be an integer"),
+        ({"stride": 2**63}, "stride must be at most 8192, not 9223372036854775808"),
+        ({"padding": 10**6}, "padding must be at most 8192"),
+        ({"scale": np.ones(16) * 1j}, "scale must be real, not complex"),
         ({"scale": np.ones(3)}, r"scale must have the shape \(16,\).*\(3,\)"),
         ({"bias": np.full(16, np.nan)}, "bias must be finite"),
     ],
@@ -329,6 +360,11 @@ def test_packed_images_of_another_layer_are_refused():
     ):
         with pytest.raises(ValueError, match="pack"):
             layer.run_packed(wrong)
+    for place in (np.s_[0, 0, 1, 0], np.s_[0, 1, 1, 0]):  # in the padding, and beyond the last of 20 channels
+        dirty = packed.words.copy()
+        dirty[place] |= np.uint64(1 << 20)
+        with pytest.raises(ValueError, match="packed words must be zero in the padding and beyond the last channel"):
+            layer.run_packed(PackedImages(dirty, 20, 1))
     forward = layer.then_sign(np.zeros(16, int))
     result = forward(packed)
     for words in (
@@ -337,6 +373,7 @@ def test_packed_images_of_another_layer_are_refused():
         result.words.view(np.uint8)[..., ::8],
         np.repeat(result.words, 2, axis=2)[:, :, ::2],
         np.broadcast_to(result.words[:, :1], result.words.shape),
+        np.full_like(result.words, 1 << 16),  # what is there stays there, beyond the last channel
     ):
         with pytest.raises(ValueError, match="out must be"):
             forward(packed, out=PackedImages(words, 16, 0))

@@ -144,6 +144,18 @@ def test_tensors_need_not_be_contiguous():
     assert np.array_equal(PackedNetwork(network.graph, spread)(x), network(x))
 
 
+def test_what_a_program_has_in_it_cannot_be_changed():
+    network = networks.build(networks.SCALED)
+    mine = {name: tensor.copy() for name, tensor in network.tensors.items()}
+    again = PackedNetwork(network.graph, mine)
+    mine["bn.scale"][:] = 0
+    assert np.array_equal(again(images(2)), network(images(2)))
+    with pytest.raises(ValueError, match="read-only"):
+        again.tensors["bn.scale"][:] = 0
+    with pytest.raises(TypeError):
+        again.tensors["bn.scale"] = mine["bn.scale"]
+
+
 def test_tensors_must_be_those_of_the_graph():
     network = networks.build()
 

@@ -183,6 +183,7 @@ def hooked(layer):
             "3: does not fit here, with images of 12x12 pixels: mat1 and mat2",
         ),
         ([Normalize(3), nn.Linear(432, 10)], ValueError, "1: a dense layer needs a Flatten before it"),
+        ([*START, nn.Flatten(1, 2)], ValueError, r"2: a Flatten must leave a row of features an image, not \(80, 10\)"),
         ([*START, nn.Flatten(), XnorConv2d(8, 10, 10)], ValueError, "3: does not fit here"),
         ([Normalize(3), nn.Flatten(), nn.Linear(432, 10), nn.BatchNorm2d(10)], ValueError, "3: does not fit here"),
         ([*START, XnorConv2d(8, 10, 3).double()], ValueError, "2.weight is torch.float64: only float32 can be packed"),

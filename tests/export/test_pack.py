@@ -104,6 +104,55 @@ def test_single_layers_are_those_of_torch(input_scaling):
     assert np.allclose(y, linear(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
+class Doubled(XnorConv2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+CHANGES = {
+    "stem: a ResNet18 has Conv2d.*bias=False.* there, not Conv2d.*: it cannot be packed": (
+        "stem",
+        nn.Conv2d(3, 8, 3, padding=1),
+    ),
+    "stem: .*not Conv2d.*padding_mode=reflect": (
+        "stem",
+        nn.Conv2d(3, 8, 3, padding=1, bias=False, padding_mode="reflect"),
+    ),
+    "blocks.2.shortcut: .*not AvgPool2d": ("blocks.2.shortcut", nn.AvgPool2d(2)),
+    "blocks.2.shortcut: .*not Conv2d": ("blocks.2.shortcut", nn.Conv2d(8, 16, 1, 2)),
+    "blocks.1.conv1: .*not Doubled": ("blocks.1.conv1", Doubled(8, 8, 3, padding=1, bias=False)),
+    "blocks.1.conv1: .*not XnorConv2d": (
+        "blocks.1.conv1",
+        XnorConv2d(8, 8, 3, padding=1, bias=False, input_scaling=True),
+    ),
+    "blocks.1.bn1: .*not Identity": ("blocks.1.bn1", nn.Identity()),
+    "bn: .*track_running_stats=False": ("bn", nn.BatchNorm2d(64, track_running_stats=False)),
+    "blocks.8: .*has nothing there, not Identity": ("blocks.8", nn.Identity()),
+    "fc: .*not Sequential": ("fc", nn.Sequential(nn.Dropout(), nn.Linear(64, 10))),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_resnet_with_other_layers_is_not_taken_for_one(message):
+    place, layer = CHANGES[message]
+    network = build_model("resnet18", "xnor", in_channels=3, num_classes=10, width=8)
+    parent, _, name = place.rpartition(".")
+    network.get_submodule(parent).add_module(name, layer)
+    with pytest.raises(TypeError, match=message):
+        pack(network)
+
+
+def test_what_is_changed_in_a_network_itself_is_not_overlooked():
+    network = build_model("lenet5", "xnor", in_channels=1, num_classes=10)
+    network.fc2.forward = lambda x: x
+    with pytest.raises(TypeError, match="fc2 has been given a forward of its own"):
+        pack(network)
+    network = build_model("lenet5", "xnor", in_channels=1, num_classes=10)
+    network.bn3.running_var[3] = float("nan")
+    with pytest.raises(ValueError, match=r"bn3\.running_var holds NaN or infinity: the training has diverged"):
+        pack(network)
+
+
 def test_what_cannot_be_packed_is_named():
     with pytest.raises(TypeError, match=r"a LeNet5, a ResNet18 or an nn\.Sequential, not Linear"):
         pack(nn.Linear(1, 1))

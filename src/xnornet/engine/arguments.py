@@ -1,6 +1,7 @@
 """What callers pass to layers, checked: a ValueError names the argument, the value seen and the value wanted."""
 
 import operator
+import sys
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,11 +17,15 @@ def floats_of(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
 
 
 def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
+    """A copy that nobody can write to: programs have its numbers in them."""
+    if np.iscomplexobj(value):
+        raise ValueError(f"{name} must be real, not complex")
     array = np.array(value, np.float32)
     if array.shape != (channels,):
         raise ValueError(f"{name} must have the shape ({channels},), one a channel, not {array.shape}")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite, but it holds NaN or infinity")
+    array.flags.writeable = False
     return array
 
 
@@ -36,11 +41,13 @@ def thread_count(value: int) -> int:
     return value if type(value) is int and value > 0 else integer("threads", value, 1)
 
 
-def integer(name: str, value: int, least: int) -> int:
+def integer(name: str, value: int, least: int, most: int = sys.maxsize) -> int:
     try:
         number = operator.index(value)
     except TypeError:
         raise ValueError(f"{name} must be an integer, not {value!r}") from None
     if number < least:
         raise ValueError(f"{name} must be at least {least}, not {number}")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, not {number}")
     return number

@@ -5,9 +5,11 @@ SHA-256 over all that and every tensor. A reader believes nothing: the length of
 sizes of tensors before it copies them, the digest before it builds a network.
 """
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,15 +30,20 @@ DTYPES: dict[str, np.dtype] = {"F32": np.dtype(np.float32), "I32": np.dtype(np.i
 def write(
     path: str | os.PathLike[str], network: dict[str, Any], tensors: Mapping[str, np.ndarray], about: Mapping[str, Any]
 ) -> None:
-    """Write the file under a temporary name, flush it to the disk, rename it: no reader ever sees half of it."""
+    """Write the file under a temporary name, flush it to the disk, rename it: no reader ever sees half of it.
+
+    The name is this call's own, whoever else writes at the time. A killed process leaves such a file behind.
+    """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "no such folder", str(path.parent))
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     content = {"format": VERSION, "bit_order": BIT_ORDER, "about": dict(about), "network": network}
     content["sha256"] = _digest(content, contiguous)
     data = safetensors.numpy.save(contiguous, metadata={ENTRY: _json(content)})
     if (length := int.from_bytes(data[:8], "little")) > LIMIT_HEADER:
         raise ValueError(f"a header of {length} bytes, where a reader takes {LIMIT_HEADER}: put less into about")
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.parent / f".{secrets.token_hex(8)}.part"
     try:
         with part.open("wb") as stream:
             stream.write(data)
@@ -45,6 +52,14 @@ def write(
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """A file's bytes. FormatError, before it is read whole, if it does not begin as a packed network does."""
+    with Path(path).open("rb") as stream:
+        start = stream.read(8 + LIMIT_HEADER)
+        _content(start)
+        return start + stream.read()
 
 
 def plain(about: Mapping[str, Any]) -> dict[str, Any]:

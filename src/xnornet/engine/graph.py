@@ -131,9 +131,10 @@ class _Checker:
         self.work += out.pixels * channels * products
         if self.work > limits.LIMIT_WORK:
             raise FormatError(f"{node.name}: an image takes more than {limits.LIMIT_WORK} products")
-        # The tables that a convolution reads: 3 numbers a pixel, and a row for each way of padding to cut the kernel.
+        # Tables of a convolution: 3 numbers a pixel, and a row for each way of padding to cut the kernel, of which
+        # some ten numbers of 4 bytes are needed to compute one.
         cuts = min(out.height, 2 * node.padding + 1) * min(out.width, 2 * node.padding + 1)
-        self.grow(12 * out.pixels + 4 * cuts * channels)
+        self.grow(12 * out.pixels + 40 * cuts * channels)
         return out
 
     def tensor(self, node: Node, name: str, shape: tuple[int, ...], dtype: type) -> None:

@@ -1,7 +1,7 @@
 """Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
@@ -18,6 +18,9 @@ from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, Window
 KEPT_PROGRAMS = 16
 """Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
 
+MOST_STEP = 1 << 13
+"""Of stride and padding: no image that has a place in memory needs more."""
+
 PASS_PIXELS = 64
 """A pass takes as many images as make this many output pixels: tiles are full even with one pixel an image."""
 
@@ -29,12 +32,15 @@ PASS_BYTES = 1 << 24
 class PackedImages:
     """Packed signs of images (N, height, width, channels), `padding` zero words around each.
 
-    words: uint64 (N, height + 2 padding, width + 2 padding, ceil(channels / 64)), see `xnornet.engine.bits`.
+    words: uint64 (N, height + 2 padding, width + 2 padding, ceil(channels / 64)), see `xnornet.engine.bits`. Their bits
+    beyond the last channel are zero too.
     """
 
     words: NDArray[np.uint64]
     channels: int
     padding: int = 0
+    _made_here: bool = field(default=False, repr=False)
+    """By a layer, which knows that all is zero that must be."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -45,6 +51,16 @@ class PackedImages:
         height, width = self.size
         inside = self.words[:, self.padding : self.padding + height, self.padding : self.padding + width]
         return 2 * bits.unpack_bits(inside, self.channels).astype(np.float32) - 1
+
+    def is_clean(self) -> bool:
+        """Whether the padding, and the bits beyond the last channel, are zero."""
+        if self._made_here:
+            return True
+        height, width = self.size
+        inside = np.zeros(self.words.shape[1:3], bool)
+        inside[self.padding : self.padding + height, self.padding : self.padding + width] = True
+        used = self.channels % bits.WORD
+        return not self.words[:, ~inside].any() and not (used and (self.words[..., -1] >> np.uint64(used)).any())
 
 
 class _Programs:
@@ -98,10 +114,11 @@ class PackedConv2d:
                 f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}"
             )
         self.out_channels, self.in_channels, height, width = array.shape
-        self.window = Window(height, width, integer("stride", stride, 1), integer("padding", padding, 0))
+        stride, padding = integer("stride", stride, 1, MOST_STEP), integer("padding", padding, 0, MOST_STEP)
+        self.window = Window(height, width, stride, padding)
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
-        self.scale = channel_floats("scale", alpha, self.out_channels)
-        self.bias = None if bias is None else channel_floats("bias", bias, self.out_channels)
+        self._scale = channel_floats("scale", alpha, self.out_channels)
+        self._bias = None if bias is None else channel_floats("bias", bias, self.out_channels)
         self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
         self._programs = _Programs()
 
@@ -112,6 +129,15 @@ class PackedConv2d:
             f"{window.kernel_width}, stride={window.stride}, padding={window.padding}, bias={self.bias is not None})"
         )
 
+    @property
+    def scale(self) -> Floats:
+        """(O,), read-only, as the bias is: a layer's programs have them in them."""
+        return self._scale
+
+    @property
+    def bias(self) -> Floats | None:
+        return self._bias
+
     def __call__(self, x: Floats, input_scale: bool = False, threads: int = 1) -> Floats:
         """float32 (N, H, W, C) -> float32 (N, H', W', O).
 
@@ -121,6 +147,8 @@ class PackedConv2d:
         ValueError for a wrong dtype, rank or number of channels, for NaN, and for an image smaller than the kernel.
         """
         x, threads = self._images(x), thread_count(threads)
+        if type(input_scale) is not bool and not isinstance(input_scale, np.bool_):  # a number of threads, unnamed?
+            raise ValueError(f"input_scale must be True or False, not {input_scale!r}")
         kind = "scaled" if input_scale else "float"
         program = self._programs.get((kind, x.shape[1:])) or self._make_float(kind, x.shape[1:])
         y = np.empty((len(x), *program.result), np.float32)
@@ -135,7 +163,7 @@ class PackedConv2d:
         words = np.zeros((len(x), *program.result), np.uint64)
         if program(x, words, len(x), threads):
             raise ValueError("x holds NaN, which has no sign")
-        return PackedImages(words, self.in_channels, self.window.padding)
+        return PackedImages(words, self.in_channels, self.window.padding, True)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
         """What a call makes of the images that `pack` packed: float32 (N, H', W', O)."""
@@ -159,7 +187,7 @@ class PackedConv2d:
         flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip, bool)
         if flips.shape != (self.out_channels,):
             raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
-        padding = integer("padding", padding, 0)
+        padding = integer("padding", padding, 0, MOST_STEP)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
         programs = _Programs()
 
@@ -175,12 +203,13 @@ class PackedConv2d:
             program = programs.get(("sign", words.shape[1:])) or make(words.shape[1:])
             wanted = (len(words), *program.result)
             if out is None:
-                out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding)
+                out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding, True)
             elif not (
                 (out.words.shape, out.words.dtype) == (wanted, np.uint64)
                 and (out.channels, out.padding) == (self.out_channels, padding)
                 and (out.words.flags.c_contiguous and out.words.flags.writeable)
                 and not np.may_share_memory(out.words, words)
+                and out.is_clean()  # the kernels write neither padding nor bits without a channel
             ):
                 raise ValueError(
                     f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
@@ -261,6 +290,8 @@ class PackedConv2d:
             raise ValueError(
                 f"packed words must be contiguous uint64 (N, H, W, {depth}), not {words.dtype} {words.shape}"
             )
+        if not packed.is_clean():
+            raise ValueError("packed words must be zero in the padding and beyond the last channel")
         return words
 
 
@@ -274,7 +305,15 @@ class PackedLinear:
         array = floats_of("weight", weight, "(O, F)", 2)
         self._conv = PackedConv2d(array[:, :, None, None], scale=scale, bias=bias)
         self.out_features, self.in_features = array.shape
-        self.scale, self.bias = self._conv.scale, self._conv.bias
+
+    @property
+    def scale(self) -> Floats:
+        """(O,), read-only, as the bias is."""
+        return self._conv.scale
+
+    @property
+    def bias(self) -> Floats | None:
+        return self._conv.bias
 
     def __repr__(self) -> str:
         return f"PackedLinear({self.in_features}, {self.out_features}, bias={self.bias is not None})"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 from os import PathLike
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,18 +22,19 @@ class PackedNetwork:
 
     graph: its operations; tensors: theirs, by name, as `graph.tensors` wants them (FormatError if not); about: plain
     values that travel with the file, such as the md5 of the training data (ValueError for what JSON does not have).
+    The tensors are copied, and read-only: a program has them in it.
     """
 
     def __init__(self, graph: Graph, tensors: Mapping[str, np.ndarray], about: Mapping[str, Any] | None = None) -> None:
         check_tensors(graph.tensors, tensors)
         self.graph = graph
-        self.tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}  # read by address
+        self.tensors = MappingProxyType({name: _frozen(tensor) for name, tensor in tensors.items()})
         self.about = file.plain(about or {})
         self._check_bits()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, and what another process unpickles, is built anew: a program holds addresses of its own memory."""
-        return type(self), (self.graph, self.tensors, self.about)
+        return type(self), (self.graph, dict(self.tensors), self.about)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -71,7 +72,7 @@ class PackedNetwork:
     def load(cls, path: str | PathLike[str]) -> "PackedNetwork":
         """Read what `save` wrote. FormatError, before anything is built, if the file is not exactly that."""
         try:
-            return cls.parse(Path(path).read_bytes())
+            return cls.parse(file.read(path))
         except FormatError as error:
             raise FormatError(f"{path}: {error}") from error
 
@@ -130,3 +131,10 @@ class PackedNetwork:
     @cached_property
     def _program(self) -> Program:
         return build_program(self.graph, self.tensors)
+
+
+def _frozen(tensor: np.ndarray) -> np.ndarray:
+    """A contiguous copy, as programs read it by its address, that nobody can write to."""
+    copy = np.array(tensor, order="C")
+    copy.flags.writeable = False
+    return copy

@@ -13,7 +13,7 @@ from xnornet.engine.op import OP, Kind
 from xnornet.engine.sharing import PROGRESS
 
 CORES: int = getattr(config, "NUMBA_NUM_THREADS")  # noqa: B009 (set when Numba is imported)
-"""That this process may run on, or NUMBA_NUM_THREADS; more threads on an image would be in each other's way."""
+"""That this process may run on, or NUMBA_NUM_THREADS; more threads would be in each other's way."""
 
 LEAST_WORK = 10_000_000
 """Of an image, in binary products, that is worth sharing: less takes some 30 microseconds, and as long with helpers."""
@@ -59,8 +59,9 @@ class Program:
 
         With several threads the images are shared out, or the units of the operations where there is one image only.
         """
-        if images == 1 and threads > 1:
-            threads = min(threads, CORES, self.most_units) if self.work >= LEAST_WORK else 1
+        if threads > 1:
+            most = images if images > 1 else self.most_units if self.work >= LEAST_WORK else 1
+            threads = min(threads, CORES, most)
         if threads == 1 or images == 0:
             return self._run(address(x), address(y), images)
         if images > 1:
@@ -74,12 +75,10 @@ class Program:
         x_address, x_size, y_address, y_size = address(x), x.nbytes // images, address(y), y.nbytes // images
         edges = [images * part // threads for part in range(threads + 1)]
         jobs = [
-            (x_address + first * x_size, y_address + first * y_size, last - first)
-            for first, last in pairwise(edges)
-            if last > first
+            (x_address + first * x_size, y_address + first * y_size, last - first) for first, last in pairwise(edges)
         ]
         # Jobs hold the arrays: where Ctrl-C ends this call, those of the pool still read and write them.
-        others = [pool(len(jobs)).submit(self._run, *job, (x, y)) for job in jobs[1:]]
+        others = [pool(CORES - 1).submit(self._run, *job, (x, y)) for job in jobs[1:]]
         nan = self._run(*jobs[0])
         return any([nan, *(other.result() for other in others)])
 

@@ -6,16 +6,37 @@ IR, though, and LLVM makes of `<8 x i64>` one 512-bit register, two of 256 or fo
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import extending, njit
-from numba.core import config
+from numba.core import caching, config
 from numba.core.codegen import get_host_cpu_features
 
 i1, i8, i16, i32, i64 = map(ir.IntType, (1, 8, 16, 32, 64))
 f32 = ir.FloatType()
+
+
+if getattr(config, "DISABLE_JIT", 0):
+    raise ImportError("xnornet.engine is made by Numba's compiler: unset NUMBA_DISABLE_JIT")
+
+
+class _Cache(caching.FunctionCache):
+    """Numba's, but a cache that is damaged (a power cut, a full disk) costs a compilation and not the program."""
+
+    def load_overload(self, *args: Any) -> Any:
+        try:
+            return super().load_overload(*args)
+        except Exception:  # whatever pickle makes of half a file
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, *args: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(*args)
 
 
 def kept(function: Callable[..., Any], **options: Any) -> Any:
@@ -23,10 +44,10 @@ def kept(function: Callable[..., Any], **options: Any) -> Any:
 
     Where nothing can be written (an installation of somebody else's, no home), it is compiled anew in each process.
     """
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:
-        return njit(**options)(function)
+    dispatcher = njit(**options)(function)
+    with suppress(RuntimeError):
+        dispatcher._cache = _Cache(function)  # as enable_caching() does with its own
+    return dispatcher
 
 
 intrinsic: Any = extending.intrinsic

@@ -7,6 +7,7 @@ negative gamma and tiny variances. (K wants the BatchNorm's floats, and signs ar
 """
 
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from xnornet.engine import PackedNetwork
 from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.program import Shape
 from xnornet.export.chain import layers, lenet5, write_chain
-from xnornet.export.resnet import write_resnet18
+from xnornet.export.resnet import check_resnet18, write_resnet18
 from xnornet.export.writer import Writer
 from xnornet.nn.layers import Binary, Normalize
 from xnornet.nn.models import LeNet5, ResNet18
@@ -64,7 +65,11 @@ def _check(model: nn.Module) -> None:
         raise TypeError(f"model must be a LeNet5, a ResNet18 or an nn.Sequential, not {type(model).__name__}")
     if type(model).forward is not kind.forward:
         raise TypeError(f"{type(model).__name__} has a forward of its own: only {kind.__name__}'s is known")
+    if isinstance(model, ResNet18):
+        check_resnet18(model)
     for name, module in model.named_modules():
+        if "forward" in vars(module):
+            raise TypeError(f"{name or 'model'} has been given a forward of its own: it cannot be packed")
         if isinstance(module, Binary) and not module.binary:
             raise ValueError(f"{name} is the layer of a float twin (binary=False): only XNOR networks can be packed")
         if module._forward_hooks or module._forward_pre_hooks:
@@ -74,6 +79,8 @@ def _check(model: nn.Module) -> None:
         devices.add(tensor.device)
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             raise ValueError(f"{name} is {tensor.dtype}: only float32 can be packed, see model.float()")
+        if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
+            raise ValueError(f"{name} holds NaN or infinity: the training has diverged")
     if len(devices) > 1 or torch.device("meta") in devices:
         raise ValueError(f"model must be on one device that has data, not on {', '.join(sorted(map(str, devices)))}")
 
@@ -84,6 +91,6 @@ def _image_side(model: nn.Module, image_size: int | None) -> int:
     if isinstance(model, LeNet5 | ResNet18):
         least, most = model.smallest_image, model.image_size
         side = most if image_size is None else image_size
-    if type(side) is not int or not least <= side <= most:
+    if not isinstance(side, Integral) or not least <= side <= most:
         raise ValueError(f"image_size must be {least} to {most} pixels, not {side!r}")
-    return side
+    return int(side)

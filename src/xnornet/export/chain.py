@@ -123,6 +123,8 @@ def _stages(normalize: Normalize, named: Sequence[Named], side: int) -> list[_St
             x = module(x)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{name}: does not fit here, with images of {side}x{side} pixels: {error}") from error
+        if isinstance(module, nn.Flatten) and x.dim() != 2:
+            raise ValueError(f"{name}: a Flatten must leave a row of features an image, not {tuple(x.shape[1:])}")
         if isinstance(module, WEIGHTED):
             weight = module.weight.view(-1, *image) if isinstance(module, nn.Linear) else module.weight
             stages.append(_Stage(name, module, weight))

@@ -2,12 +2,60 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from xnornet.export.thresholds import Sign
 from xnornet.export.writer import LOGITS, Writer, scaled
-from xnornet.nn.layers import XnorConv2d
+from xnornet.nn.layers import Normalize, XnorConv2d
 from xnornet.nn.models import Block, ResNet18
+
+OPTIONS: dict[type[nn.Module], tuple[str, ...]] = {
+    nn.Conv2d: (
+        "in_channels",
+        "out_channels",
+        "kernel_size",
+        "stride",
+        "padding",
+        "dilation",
+        "padding_mode",
+        "groups",
+    ),
+    nn.BatchNorm2d: ("num_features", "affine", "track_running_stats"),
+    nn.Linear: ("in_features", "out_features"),
+}
+OPTIONS[XnorConv2d] = (*OPTIONS[nn.Conv2d], "input_scaling")
+"""Of layers: what `write_resnet18` takes for granted."""
+
+
+def check_resnet18(model: ResNet18) -> None:
+    """TypeError names a layer that is not what ResNet18 puts there, which `write_resnet18` takes for granted."""
+    layers = list(model.modules())
+    first = next((layer for layer in layers if isinstance(layer, XnorConv2d)), None)
+    with torch.device("meta"):
+        built = ResNet18(
+            in_channels=len(model.normalize.mean) if isinstance(model.normalize, Normalize) else 1,
+            num_classes=getattr(model.fc, "out_features", 1),
+            width=getattr(model.stem, "out_channels", 1),
+            shortcut="conv" if any(isinstance(layer, Block) and layer.skip_each for layer in layers) else "block",
+            input_scaling=first is not None and first.input_scaling,
+            output_norm=any(isinstance(layer, XnorConv2d) and layer.norm is not None for layer in layers),
+        )
+    wanted, seen = dict(built.named_modules()), dict(model.named_modules())
+    for name in sorted(wanted.keys() | seen.keys()):
+        ours, theirs = wanted.get(name), seen.get(name)
+        if name and (ours is None or theirs is None or _description(ours) != _description(theirs)):
+            raise TypeError(f"{name}: a ResNet18 has {_shown(ours)} there, not {_shown(theirs)}: it cannot be packed")
+
+
+def _description(layer: nn.Module) -> tuple[Any, ...]:
+    """Its type, and what it does beside its weights."""
+    options = (getattr(layer, option) for option in OPTIONS.get(type(layer), ()))
+    return type(layer), getattr(layer, "bias", None) is not None, *options
+
+
+def _shown(layer: nn.Module | None) -> str:
+    return "nothing" if layer is None else repr(layer).partition("\n")[0]
 
 
 def write_resnet18(model: ResNet18, writer: Writer) -> None:
