@@ -23,12 +23,14 @@ ABSENT = ("deleted", "not in cache")
 def main() -> None:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     absent: set[str] = set()
-    problems = [*changes(lock, absent), *chain(lock), *packed(lock), *readme()]
+    stale = [*changes(lock, absent), *chain(lock), *packed(lock)]
+    problems = [*stale, *readme()]
     print("\n".join(problems), end="\n" * bool(problems))
     if absent:
         print(f"not here, compared by digest alone: {', '.join(sorted(absent))}")
     if problems:
-        sys.exit(f"{len(problems)} things do not belong together: `dvc repro` makes them anew")
+        count = "1 thing does" if len(problems) == 1 else f"{len(problems)} things do"
+        sys.exit(f"{count} not belong together" + ": `dvc repro` makes them anew" * bool(stale))
     print(f"{len(lock)} stages: code, parameters, metrics, plots, report and README belong together")
 
 

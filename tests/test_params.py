@@ -49,6 +49,13 @@ def test_the_committed_file_is_valid() -> None:
             "residual_relu: true",
             r"mnist: .*xnor\.residual_relu is true, but lenet5 has no residual stream: set it to false",
         ),
+        (
+            r"    paper:\n      gradient: paper\n",
+            "    paper: {gradient: paper, input_scaling: false, output_norm: false, residual_relu: false, "
+            "centre: true, clamp: true}\n",
+            r"study: one arm must give all of gradient, .*, clamp, the others .*: corrected and paper give",
+        ),
+        (r"      clamp: true\n    paper", "    paper", r"study: one arm must give all of .*: none does"),
         ("name: lenet5", "name: alexnet", r"mnist\.model: .*'lenet5', 'resnet18'"),
         ("name: lenet5", "name: lenet5\n    width: 3", r"mnist\.model\.width: unknown parameter"),
         ("  - mnist", "  - imagenet", r"datasets\.0: .*'mnist'.*imagenet"),

@@ -100,7 +100,7 @@ def test_an_arm_is_compared_with_another_one(params: Params) -> None:
 def test_arms_that_make_no_sense(
     arms: list[str], message: str, digits: Prepared, params: Params, tmp_path: Path
 ) -> None:
-    also = Arm(gradient="paper", clamp=True)  # as the first arm has it
+    also = Arm(gradient="paper", clamp=True)  # as the base has it
     plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": FIRST, "clamped paper": also}})
     with pytest.raises(ParamsError, match=message):
         study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, identity="", title="")

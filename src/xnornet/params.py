@@ -191,10 +191,14 @@ class DatasetParams(Section):
         return self.model_dump(exclude={"float", "xnor", "study", "seeds"} - {name})
 
 
-class Arm(Section):
-    """What one arm of the study has that the first has not; the first arm has everything.
+BINARIZATION = [key for key in Xnor.model_fields if key not in Optimization.model_fields]
+"""What an XNOR network's training has beside the float twin's."""
 
-    `against`: the arm that it is compared with, the first if not given.
+
+class Arm(Section):
+    """What one arm of the study has that the base has not; the base has everything.
+
+    `against`: the arm that it is compared with, a data set's first if not given.
     """
 
     against: str | None = None
@@ -207,6 +211,11 @@ class Arm(Section):
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = None
     weight_decay: NonNegativeFloat | None = None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether it says how to binarize in every respect."""
+        return all(getattr(self, key) is not None for key in BINARIZATION)
+
 
 class Study(Section):
     """Many short trainings of XNOR networks: `seeds` of each arm, the others compared with a data set's first."""
@@ -214,13 +223,19 @@ class Study(Section):
     seeds: Annotated[int, Field(ge=2)]
     arms: Annotated[dict[str, Arm], Field(min_length=2)]
 
+    @property
+    def base(self) -> Arm:
+        """The one arm that has everything. Not the first: to DVC, the order of a mapping is no change."""
+        return next(arm for arm in self.arms.values() if arm.is_complete)
+
     @model_validator(mode="after")
-    def _first_is_complete(self) -> "Study":
-        name, first = next(iter(self.arms.items()))
-        binarization = [key for key in Xnor.model_fields if key not in Optimization.model_fields]
-        missing = [key for key in binarization if getattr(first, key) is None]
-        if missing:
-            raise ValueError(f"the first arm, {name}, must say all; it lacks {', '.join(missing)}")
+    def _one_base(self) -> "Study":
+        complete = [name for name, arm in self.arms.items() if arm.is_complete]
+        if len(complete) != 1:
+            raise ValueError(
+                f"one arm must give all of {', '.join(BINARIZATION)}, the others what they change: "
+                + (f"{' and '.join(complete)} give all" if complete else "none does")
+            )
         return self
 
     @model_validator(mode="after")

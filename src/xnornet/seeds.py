@@ -1,6 +1,7 @@
 """How far an accuracy depends on the seed: the full training once more with others, each tested once."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def train_seeds(
             result = dict(zip(columns, (accuracy, run.curve[-1]["validation_accuracy"]), strict=True))
             write_json(path, {name: round(value, 4) for name, value in result.items()})
             checkpoints.clear()
+        else:
+            print(f"{title}, seed {seed}: trained before, result in {path}", file=sys.stderr)
         rows.append({"seed": seed, **json.loads(path.read_text(encoding="utf-8"))})
     return pd.DataFrame(rows)
 

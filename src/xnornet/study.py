@@ -4,6 +4,7 @@ Compared on the validation images; the test images are not looked at.
 """
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,8 @@ def study(
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
                 columns = ("validation_accuracy", "train_loss", "signs_changed")
                 write_json(path, {column: round(last[column], 6) for column in columns})
+            else:
+                print(f"{title} {name}, seed {seed}: trained before, result in {path}", file=sys.stderr)
             who = {"arm": name, "against": against[name], "seed": of_run.seed}
             size = length | {"width": getattr(settings.model, "width", 0)}
             rows.append({**who, **json.loads(path.read_text(encoding="utf-8")), **size})
@@ -108,14 +111,13 @@ def compared_with(arms: dict[str, Arm]) -> dict[str, str]:
 
 
 def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
-    """The parameters of one training: the study's recipe and size, and what the first arm and this one say."""
+    """The parameters of one training: the study's recipe and size, and what the base and this arm say."""
     short = params.study
     if short.width and "width" not in type(params.model).model_fields:
         raise ParamsError(f"study.width is {short.width}, but {params.model.name} has no width: remove it")
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
-    first = next(iter(plan.arms.values()))
-    xnor = recipe | first.model_dump(exclude_none=True) | arm.model_dump(exclude_none=True, exclude={"against"})
+    xnor = recipe | plan.base.model_dump(exclude_none=True) | arm.model_dump(exclude_none=True, exclude={"against"})
     if xnor["residual_relu"] and isinstance(params.model, LeNet5):
         raise ParamsError(
             f"study: an arm has residual_relu, but {params.model.name} has no residual stream: leave it out"

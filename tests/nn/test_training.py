@@ -170,6 +170,13 @@ def test_a_killed_training_resumes_to_the_same_end(
 def test_wrong_settings_end_it_before_any_work(digits: Prepared, params: Params) -> None:
     with pytest.raises(ParamsError, match=r"float.batch_size is 1300, but there are 1200 training images"):
         fit(digits, short(params.digits, float={"batch_size": 1300}), "float", RUNTIME)
+    with pytest.raises(ParamsError, match=r"float.cutout is 28, but the images have 28 pixels a side"):
+        fit(digits, short(params.digits, float={"cutout": 28}), "float", RUNTIME)
+    moved = params.digits.training.model_copy(
+        update={"augment": params.digits.training.augment.model_copy(update={"crop": 40})}
+    )
+    with pytest.raises(ParamsError, match=r"training.augment.crop is 40, but the images have 28 pixels a side"):
+        fit(digits, params.digits.model_copy(update={"training": moved}), "float", RUNTIME)
     if not torch.cuda.is_available():
         with pytest.raises(ParamsError, match="cuda asked for, but torch finds none here: choose auto or cpu"):
             fit(digits, params.digits, "float", RUNTIME.model_copy(update={"device": "cuda"}))

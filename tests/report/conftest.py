@@ -81,7 +81,7 @@ def _networks(root: Path) -> None:
         }
         training = {"augment": {"crop": 1, "flip": False}}
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
-        settings["data"] = {"validation": 5000}
+        settings |= {"data": {"validation": 5000}, "runtime": {"seed": 0}}
         dump(root / f"metrics/settings/{name}.json", settings)
         curve = {
             "epoch": [1, 2],

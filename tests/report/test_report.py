@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -28,6 +29,35 @@ def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, 
     for svg in drawn:
         with Image.open(tmp_path / "out" / svg.replace(".svg", ".png")) as picture:
             assert len(picture.convert("L").getcolors()) > 10, "an empty picture"
+
+
+def test_figures_of_other_data_sets_go(results: Results, tmp_path: Path) -> None:
+    (tmp_path / "plots/figures").mkdir(parents=True)
+    (tmp_path / "plots/figures/curves-other.svg").touch()
+    build(results, tmp_path)
+    assert not (tmp_path / "plots/figures/curves-other.svg").exists()
+    assert (tmp_path / "plots/figures/curves-mnist.svg").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "message"),
+    [
+        (
+            "runtime",
+            {"seed": 5},
+            "mnist: runtime.seed of the float network is 0, of the XNOR network 5: train both alike",
+        ),
+        ("data", {"validation": 5000, "seed": 7}, "data.seed of the float network is None, of the XNOR network 7"),
+        ("training", {"augment": {"crop": 1, "flip": True}}, "training.augment of the float network is"),
+    ],
+)
+def test_networks_that_are_no_twins_are_not_compared(
+    section: str, value: dict[str, Any], message: str, results: Results, change: Callable[..., None], tmp_path: Path
+) -> None:
+    change("metrics/settings/mnist-xnor.json", **{section: value})
+    with pytest.raises(ReportError, match=message):
+        build(results, tmp_path)
+    assert not list(tmp_path.rglob("*.md"))
 
 
 def test_the_same_results_give_the_same_bytes(results: Results, tmp_path: Path) -> None:

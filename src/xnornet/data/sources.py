@@ -75,7 +75,9 @@ def given_folder() -> Path | None:
         return None
     folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise DataError(f"{FOLDER_VARIABLE}={name} is no folder: correct it, or unset it to download")
+        raise DataError(
+            f"{FOLDER_VARIABLE}={name} is no folder ({folder.absolute()}): correct it, or unset it to download"
+        )
     return folder
 
 

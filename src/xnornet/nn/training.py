@@ -52,7 +52,7 @@ def fit(
     """Train one network on the training images, watched on the validation images; the test images are not looked at.
 
     With `checkpoints`, goes on where an earlier, killed call stopped, to the same end. Errors, before any work:
-    ParamsError (device, batch size), DataError (split). TrainingError when the loss is no longer finite.
+    ParamsError (device, batch size, crop, cutout), DataError (split). TrainingError when the loss is no longer finite.
     """
     device = resolve_device(runtime.device)
     set_threads(runtime.threads)
@@ -67,6 +67,13 @@ def fit(
     size = params.variant(variant).batch_size
     if size > len(train):
         raise ParamsError(f"{variant}.batch_size is {size}, but there are {len(train)} training images")
+    side = min(train.images.shape[1:3])
+    for name, pixels in (
+        ("training.augment.crop", params.training.augment.crop),
+        (f"{variant}.cutout", params.variant(variant).cutout),
+    ):
+        if pixels >= side:
+            raise ParamsError(f"{name} is {pixels}, but the images have {side} pixels a side: nothing could be left")
     torch.manual_seed(runtime.seed)
     run = Run(make_network(data, params, variant, train).to(device))
     loop = Loop(run, params.training, params.variant(variant), len(train))

@@ -21,14 +21,19 @@ SWEEPS = ("input_channels", "filter_size", "output_channels")
 def build(results: Results, folder: Path) -> None:
     """Read everything and draw every figure, then write `folder`/plots/figures, the networks' card and REPORT.md.
 
-    ReportError, before anything is written, if a metric or a plot's data are missing or not numbers.
+    ReportError, before anything is written, if a metric or a plot's data are missing or not numbers, or two networks
+    are no twins. Figures of other data sets go.
     """
+    results.check_twins()
     text, card = render(results), render_card(results)
     with tempfile.TemporaryDirectory(prefix="xnornet-") as drawn:
         draw(results, Path(drawn))
-        for figure in sorted(Path(drawn).iterdir()):
+        made = sorted(Path(drawn).iterdir())
+        for figure in made:
             with atomic(folder / "plots/figures" / figure.name) as part:
                 shutil.copyfile(figure, part)
+        for old in set((folder / "plots/figures").iterdir()) - {folder / "plots/figures" / new.name for new in made}:
+            old.unlink()
     write_text(folder / "models/packed/README.md", card)
     write_text(folder / "REPORT.md", text)
 

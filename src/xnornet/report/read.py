@@ -65,6 +65,19 @@ class Results:
             raise ReportError(f"{path} has no rows: delete it and run `dvc repro`")
         return frame
 
+    def check_twins(self) -> None:
+        """ReportError if a data set's networks are not twins: one was trained later, with something else."""
+        for dataset in self.datasets:
+            ours, theirs = (self.settings(dataset, variant) for variant in VARIANTS)
+            for section in ("model", "data", "training", "runtime"):
+                for name in sorted(ours[section].keys() | theirs[section].keys()):
+                    values = [settings[section].get(name) for settings in (ours, theirs)]
+                    if values[0] != values[1]:
+                        raise ReportError(
+                            f"{dataset}: {section}.{name} of the float network is {values[0]}, of the XNOR network "
+                            f"{values[1]}: train both alike (params.yaml: variants) before they are compared"
+                        )
+
     def title(self, dataset: str) -> str:
         """Data set and network, as people write them."""
         model = self.settings(dataset, "xnor")["model"]["name"]
@@ -127,7 +140,7 @@ class Results:
 
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
         """The parameters that one network was trained with."""
-        wanted = ("model", "data", "training", "optimization")
+        wanted = ("model", "data", "training", "optimization", "runtime")
         return self.json(f"metrics/settings/{dataset}-{variant}.json", wanted=wanted)
 
     def packed(self, dataset: str) -> dict[str, Any]:
