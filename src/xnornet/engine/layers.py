@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xnornet.engine import bits
 from xnornet.engine.arguments import Floats, channel_floats, channel_integers, floats_of, integer, thread_count
+from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.op import Mode
 from xnornet.engine.program import Buffer, Program, Shape
 from xnornet.engine.steps import Epilogue, add_binary_conv, add_fold, add_input_scale, add_pack, folded_bytes
@@ -17,9 +18,6 @@ from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, Window
 
 KEPT_PROGRAMS = 16
 """Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
-
-MOST_STEP = 1 << 13
-"""Of stride and padding: no image that has a place in memory needs more."""
 
 PASS_PIXELS = 64
 """A pass takes as many images as make this many output pixels: tiles are full even with one pixel an image."""
@@ -114,7 +112,7 @@ class PackedConv2d:
                 f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}"
             )
         self.out_channels, self.in_channels, height, width = array.shape
-        stride, padding = integer("stride", stride, 1, MOST_STEP), integer("padding", padding, 0, MOST_STEP)
+        stride, padding = integer("stride", stride, 1, LIMIT_SIDE), integer("padding", padding, 0, LIMIT_SIDE)
         self.window = Window(height, width, stride, padding)
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
         self._scale = channel_floats("scale", alpha, self.out_channels)
@@ -187,7 +185,7 @@ class PackedConv2d:
         flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip, bool)
         if flips.shape != (self.out_channels,):
             raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
-        padding = integer("padding", padding, 0, MOST_STEP)
+        padding = integer("padding", padding, 0, LIMIT_SIDE)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
         programs = _Programs()
 

@@ -1,0 +1,119 @@
+"""What the packed layers refuse, and what their messages name."""
+
+import numpy as np
+import pytest
+
+from tests.engine.layers import given_layer, images
+from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
+
+GOOD = images(1, 4, 4, 20)
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (GOOD.astype(np.float64), "float32.*float64"),
+        (GOOD.tolist(), "float32.*list"),
+        (GOOD[0], r"\(N, H, W, 20\).*\(4, 4, 20\)"),
+        (GOOD[..., :19], r"20.*19"),
+        (GOOD[:, :2], "2x4.*smaller than the kernel of 3x3"),
+        (GOOD[:, :0], r"must have pixels.*\(1, 0, 4, 20\)"),
+    ],
+)
+def test_wrong_input_is_named(x, words):
+    with pytest.raises(ValueError, match=words):
+        given_layer()[1](x)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"stride": 0}, "stride must be at least 1, not 0"),
+        ({"padding": -1}, "padding must be at least 0"),
+        ({"padding": 1.5}, "padding must be an integer"),
+        ({"stride": 2**63}, "stride must be at most 8192, not 9223372036854775808"),
+        ({"padding": 10**6}, "padding must be at most 8192"),
+        ({"scale": np.ones(16) * 1j}, "scale must be real, not complex"),
+        ({"scale": np.ones(3)}, r"scale must have the shape \(16,\).*\(3,\)"),
+        ({"bias": np.full(16, np.nan)}, "bias must be finite"),
+    ],
+)
+def test_wrong_options_are_named(options, words):
+    with pytest.raises(ValueError, match=words):
+        given_layer(**options)
+
+
+def test_wrong_weights_are_named():
+    weight = images(4, 3, 2, 2)
+    for wrong, words in (
+        (weight.astype(np.float64), "float32"),
+        (weight[0], r"\(O, C, kh, kw\)"),
+        (weight[:0], "empty"),
+        (weight * np.inf, "finite"),
+        (np.broadcast_to(np.float32(1), (1, 1 << 23, 1, 1)), "8388608 products.*exactly below"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            PackedConv2d(wrong)
+    with pytest.raises(ValueError, match=r"\(O, F\)"):
+        PackedLinear(weight)
+    with pytest.raises(ValueError, match="threads must be at least 1"):
+        PackedConv2d(weight)(images(1, 2, 2, 3), threads=0)
+
+
+def test_a_dense_layer_refuses_packed_images_that_are_no_rows():
+    dense = PackedLinear(images(5, 20))
+    with pytest.raises(ValueError, match="packed must hold rows, images of one pixel, not of 3x3"):
+        dense.run_packed(PackedConv2d(images(5, 20, 1, 1)).pack(images(2, 3, 3, 20)))
+
+
+def test_packed_images_of_another_layer_are_refused():
+    _, layer = given_layer(padding=1)
+    packed = layer.pack(GOOD)
+    for wrong in (
+        PackedImages(packed.words, 21, 1),
+        PackedImages(packed.words, 20, 0),
+        PackedImages(packed.words[:, ::2], 20, 1),
+        PackedImages(packed.words.astype(np.int64), 20, 1),
+        PackedImages(packed.words[:, :2].copy(), 20, 1),
+    ):
+        with pytest.raises(ValueError, match="pack"):
+            layer.run_packed(wrong)
+    for place in (np.s_[0, 0, 1, 0], np.s_[0, 1, 1, 0]):  # in the padding, and beyond the last of 20 channels
+        dirty = packed.words.copy()
+        dirty[place] |= np.uint64(1 << 20)
+        with pytest.raises(ValueError, match="packed words must be zero in the padding and beyond the last channel"):
+            layer.run_packed(PackedImages(dirty, 20, 1))
+    forward = layer.then_sign(np.zeros(16, int))
+    result = forward(packed)
+    for words in (
+        packed.words,
+        result.words.astype(np.int64),
+        result.words.view(np.uint8)[..., ::8],
+        np.repeat(result.words, 2, axis=2)[:, :, ::2],
+        np.broadcast_to(result.words[:, :1], result.words.shape),
+        np.full_like(result.words, 1 << 16),  # what is there stays there, beyond the last channel
+    ):
+        with pytest.raises(ValueError, match="out must be"):
+            forward(packed, out=PackedImages(words, 16, 0))
+    _, same = given_layer(20, 20, padding=1)
+    with pytest.raises(ValueError, match="and not the input"):
+        same.then_sign(np.zeros(20, int), padding=1)(packed, out=packed)
+    with pytest.raises(ValueError, match="threshold must be int32"):
+        layer.then_sign(np.zeros(16))
+
+
+def test_what_programs_have_in_them_cannot_be_changed():
+    _, conv = given_layer(bias=np.ones(16))
+    for layer in (conv, PackedLinear(images(5, 20), bias=np.ones(5))):
+        for name in ("scale", "bias"):
+            with pytest.raises(AttributeError):
+                setattr(layer, name, np.zeros(5))
+            with pytest.raises(ValueError, match="read-only"):
+                getattr(layer, name)[0] = 0
+
+
+def test_a_number_of_threads_is_not_taken_for_the_input_scale():
+    with pytest.raises(ValueError, match="input_scale must be True or False, not 2"):
+        given_layer()[1](GOOD, 2)
+    with pytest.raises(ValueError, match="input_scale must be True or False, not 2"):
+        PackedLinear(images(5, 20))(images(3, 20), 2)
