@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from xnornet.data import DataError, prepare, sources
@@ -107,6 +108,18 @@ def test_an_altered_file_in_a_given_folder_is_named(
         prepare("mnist", SPLIT, tmp_path)
 
 
+def test_what_old_versions_pickled_beside_mnist_s_files_is_left_alone(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = prepare("mnist", SPLIT, tmp_path)
+    monkeypatch.setenv("XNORNET_DATA", str(tmp_path))
+    old = tmp_path / "MNIST/processed"
+    old.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(40, 28, 28, dtype=torch.uint8), torch.zeros(40, dtype=torch.int64)), old / name)
+    assert np.array_equal(prepare("mnist", SPLIT, tmp_path).train.images, wanted.train.images)
+
+
 def test_cifar10_that_was_tampered_with_is_not_unpickled(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -122,7 +135,8 @@ def test_cifar10_that_was_tampered_with_is_not_unpickled(
 @pytest.fixture
 def class_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(2)
-    for part, count in (("train", 3), ("test", 2)):
+    monkeypatch.setattr(sources, "CIFAR10_IMAGES", {"train": 3, "test": 2})
+    for part, count in sources.CIFAR10_IMAGES.items():
         for name in sources.CIFAR10_CLASSES:
             folder = tmp_path / "cifar10" / part / name
             folder.mkdir(parents=True)
@@ -138,9 +152,16 @@ def test_class_folders(class_folders: Path, tmp_path: Path) -> None:
     assert data.classes[data.train.labels[3]] == "automobile"
     expected = np.asarray(Image.open(class_folders / "train/automobile/0000.png"))
     assert np.array_equal(data.train.images[3], expected)
+    (class_folders / "train/cat/0002.png").unlink()
     Image.fromarray(expected).save(class_folders / "train/cat/9999.jpg")
     data = prepare("cifar10", SPLIT, tmp_path)
     assert (data.encoding, data.source) == ("jpeg", "CIFAR-10, JPEG copy")
+
+
+def test_an_incomplete_folder_is_refused(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "test/frog/0001.png").unlink()
+    with pytest.raises(DataError, match="test/frog has 1 images, but CIFAR-10 2: complete the folder"):
+        prepare("cifar10", SPLIT, tmp_path)
 
 
 def test_class_folders_that_are_not_cifar10_are_refused(class_folders: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from urllib.error import URLError
 
 import numpy as np
 from torchvision import datasets
+from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from xnornet.data.prepared import DataError, Images, Prepared
 
@@ -18,6 +19,7 @@ T = TypeVar("T")
 
 FOLDER_VARIABLE = "XNORNET_DATA"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CIFAR10_IMAGES = {"train": 5000, "test": 1000}  # of each class
 LOSSLESS = {".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff"}  # any other format may have changed the pixels
 # torchvision verifies the archives it downloads; these are the unpacked files, which it takes as they are.
 MNIST_MD5 = {
@@ -37,13 +39,18 @@ def mnist(downloads: Path) -> Prepared:
     root = folder or downloads
     if folder is None:
         download("mnist", lambda: datasets.MNIST(str(root), download=True))
+    raw = root / "MNIST" / "raw"
     for name, md5 in MNIST_MD5.items():
-        _verify(root / "MNIST" / "raw" / name, md5)
-    parts = []
-    for train in (True, False):
-        data = datasets.MNIST(str(root), train=train, download=False)
-        parts.append(Images(data.data.numpy()[..., None], data.targets.numpy().astype(np.uint8)))
-    return Prepared(parts[0], parts[1], tuple("0123456789"), "MNIST", "original")
+        _verify(raw / name, md5)
+    # Not by datasets.MNIST, which prefers what old versions of it have pickled beside the raw files, unverified.
+    train, test = (
+        Images(
+            read_image_file(str(raw / f"{part}-images-idx3-ubyte")).numpy()[..., None],
+            read_label_file(str(raw / f"{part}-labels-idx1-ubyte")).numpy().astype(np.uint8),
+        )
+        for part in ("train", "t10k")
+    )
+    return Prepared(train, test, tuple("0123456789"), "MNIST", "original")
 
 
 def cifar10(downloads: Path) -> Prepared:
@@ -121,7 +128,7 @@ def _verify(path: Path, md5: str) -> None:
 
 def _class_folders(folder: Path) -> Prepared:
     parts, suffixes = [], set()
-    for name in ("train", "test"):
+    for name, wanted in CIFAR10_IMAGES.items():
         for label in CIFAR10_CLASSES:
             if not any((folder / name / label).glob("*.*")):
                 raise DataError(f"{folder / name / label} is missing or empty: CIFAR-10 has one folder a class")
@@ -132,6 +139,11 @@ def _class_folders(folder: Path) -> Prepared:
         if tuple(data.classes) != CIFAR10_CLASSES:
             extra = sorted(set(data.classes) - set(CIFAR10_CLASSES))
             raise DataError(f"{folder / name} has classes that CIFAR-10 has not: {', '.join(extra)}")
+        for label, count in zip(CIFAR10_CLASSES, np.bincount(data.targets, minlength=len(data.classes)), strict=True):
+            if count != wanted:
+                raise DataError(
+                    f"{folder / name / label} has {count} images, but CIFAR-10 {wanted}: complete the folder"
+                )
         images = np.empty((len(data), 32, 32, 3), np.uint8)
         for index, (path, _) in enumerate(data.samples):
             try:
