@@ -9,7 +9,7 @@ from xnornet.bench import pace
 from xnornet.bench.pace import time_steps
 from xnornet.data import prepare
 from xnornet.nn.training import Run
-from xnornet.params import Optimization, Runtime, Training, load
+from xnornet.params import Optimization, ParamsError, Runtime, Training, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +25,14 @@ def test_an_epoch_is_its_steps() -> None:
         rate = times[variant]["images_per_second"]
         assert times[variant]["seconds_per_epoch"] * rate == pytest.approx(images, rel=0.02)
     assert (data.train.images == before).all()
+
+
+def test_a_batch_larger_than_the_training_set_is_refused() -> None:
+    params = load(ROOT / "params.yaml").digits
+    large = params.model_copy(update={"float": params.float.model_copy(update={"batch_size": 1300})})
+    runtime = Runtime(device="cpu", threads=1, seed=0)
+    with pytest.raises(ParamsError, match=r"float.batch_size is 1300, but there are 1200 training images"):
+        time_steps(prepare("digits", params.data), large, runtime, repeats=5, budget_seconds=0.1)
 
 
 def test_both_variants_are_timed_as_the_twin_trains(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,10 @@
 """Augmentation: every image of a batch changes by itself."""
 
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
 from xnornet.nn.augment import augment, cut_out
 from xnornet.params import Augment
@@ -46,7 +49,58 @@ def test_a_square_is_cut_out_of_each_image_wherever_its_centre_falls() -> None:
     assert (images == 200).all()
 
 
-def test_warping_shifts_by_pixels_and_keeps_the_scale_of_values() -> None:
+# So little is nothing to be seen, but a reason to sample bilinearly.
+HARDLY_TURNED = Augment(flip=False, crop=0, rotate=1e-6, scale=0.0)
+SIDE, COUNT = 41, 400
+
+
+def spot(x: float, y: float) -> Tensor:
+    """So many equal images with one soft spot, so far from the centre in pixels: uint8 (N, H, W, 1)."""
+    offset = torch.arange(SIDE) - (SIDE - 1) / 2
+    image = 255 * torch.exp(-((offset[:, None] - y) ** 2 + (offset - x) ** 2) / 8)
+    return image.round().to(torch.uint8).expand(COUNT, SIDE, SIDE)[..., None]
+
+
+def centroids(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the light of each image (N, 1, H, W) is, from the centre: x and y, (N,) each."""
+    offset = torch.arange(SIDE) - (SIDE - 1) / 2
+    rows, columns = images.double().sum(3)[:, 0], images.double().sum(2)[:, 0]
+    return columns @ offset.double() / columns.sum(1), rows @ offset.double() / rows.sum(1)
+
+
+def warped(images: Tensor, **params: float) -> Tensor:
+    return augment(images, HARDLY_TURNED.model_copy(update=params), torch.Generator().manual_seed(0))
+
+
+def test_warping_shifts_evenly_by_up_to_so_many_pixels() -> None:
+    for moved in centroids(warped(spot(0, 0), crop=3)):
+        assert 2.9 < moved.abs().max() < 3.01 and moved.mean().abs() < 0.3
+        assert moved.std().item() == pytest.approx(math.sqrt(3), rel=0.1)  # of numbers spread evenly over -3 to 3
+
+
+def test_warping_turns_around_the_centre_by_up_to_so_many_degrees() -> None:
+    x, y = centroids(warped(spot(10, 0), rotate=20.0))
+    angle = torch.rad2deg(torch.atan2(y, x))
+    assert (torch.hypot(x, y) - 10).abs().max() < 0.05
+    assert 19 < angle.max() < 20.2 and -20.2 < angle.min() < -19
+    assert angle.std().item() == pytest.approx(20 / math.sqrt(3), rel=0.1)
+
+
+def test_warping_zooms_in_and_out() -> None:
+    x, y = centroids(warped(spot(6, 8), scale=0.2))
+    distance = torch.hypot(x, y)
+    assert (torch.atan2(y, x) - math.atan2(8, 6)).abs().max() < 0.01
+    assert 10 / 1.2 - 0.05 < distance.min() < 10 / 1.18 and 10 / 0.82 < distance.max() < 10 / 0.8 + 0.05
+
+
+def test_warping_mirrors_about_half() -> None:
+    x, y = centroids(warped(spot(10, 5), flip=True))
+    assert (x.abs() - 10).abs().max() < 0.05 and (y - 5).abs().max() < 0.05
+    assert 0.4 < (x < 0).double().mean() < 0.6
+    assert (centroids(warped(spot(10, 5)))[0] > 0).all()
+
+
+def test_warping_keeps_the_scale_of_values_and_fills_up_with_0() -> None:
     images = torch.full((16, 28, 28, 1), 255, dtype=torch.uint8)
     out = augment(images, Augment(flip=False, crop=2, rotate=10.0, scale=0.1), torch.Generator().manual_seed(0))
     assert out.shape == (16, 1, 28, 28) and out.dtype == torch.float32

@@ -1,15 +1,18 @@
 """The training loop: it learns, it repeats itself byte for byte, it resumes, it refuses what makes no sense."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
 
-from xnornet.data import Prepared, prepare
-from xnornet.nn.augment import augment
+from xnornet.data import Images, Prepared, prepare
+from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
@@ -60,6 +63,14 @@ def short(params: DatasetParams, epochs: int = 2, **changes: Any) -> DatasetPara
     return change(params, **({"xnor": few, "float": few} | changes))
 
 
+SomeLoop = TypeVar("SomeLoop", bound=Loop)
+
+
+def make_loop(data: Prepared, params: DatasetParams, images: int = 50, kind: type[SomeLoop] = Loop) -> SomeLoop:  # type: ignore[assignment]
+    """The loop of a float training that has not begun."""
+    return kind(Run(make_network(data, params, "float", data.train)), params.training, params.float, images)
+
+
 @pytest.mark.parametrize("variant", ["float", "xnor"])
 def test_it_learns(variant: Variant, digits: Prepared, params: Params) -> None:
     run = fit(digits, short(params.digits, epochs=4), variant, RUNTIME)
@@ -76,6 +87,58 @@ def test_residual_networks_train_in_either_precision(
     settings = change(settings, **{variant: {"precision": precision}})
     run = fit(shapes, settings, variant, RUNTIME)
     assert np.isfinite([row["train_loss"] for row in run.curve]).all()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_computes_in_the_number_format_asked_for(precision: str, digits: Prepared, params: Params) -> None:
+    loop = make_loop(digits, change(params.digits, float={"precision": precision}))
+    seen = []
+    loop.run.model.conv2.register_forward_hook(lambda *args: seen.append(args[2].dtype))  # type: ignore[union-attr, operator]
+    images, labels = torch.from_numpy(digits.train.images[:50]), torch.from_numpy(digits.train.labels[:50]).long()
+    logits, _ = loop.step(images.permute(0, 3, 1, 2), labels)
+    assert seen == [getattr(torch, precision)] and logits.dtype == torch.float32
+
+
+def test_batches_are_augmented_as_the_parameters_say(digits: Prepared, params: Params) -> None:
+    settings = change(params.digits, float={"cutout": 6})
+    images, (one, other) = torch.from_numpy(digits.train.images[:50]), [torch.Generator().manual_seed(3) for _ in "ab"]
+    changed = make_loop(digits, settings).augment(images, one)
+    assert torch.equal(changed, cut_out(augment(images, settings.training.augment, other), 6, other))
+    assert not torch.equal(changed, images.permute(0, 3, 1, 2) / 255)
+
+
+class Watched(Loop):
+    """Notes which images it learns from: the first two pixels of each have its number."""
+
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        self.seen = [*getattr(self, "seen", []), *(images[:, 0, 0, 0] + 256 * images[:, 0, 1, 0].int()).tolist()]
+        return super().augment(images, generator)
+
+
+def test_each_epoch_takes_each_image_once_in_an_order_of_its_own(digits: Prepared, params: Params) -> None:
+    images = torch.from_numpy(digits.train.images[:150]).clone()
+    images[:, 0, 0, 0] = torch.arange(150)
+    images[:, 0, 1, 0] = 0
+    loop = make_loop(digits, params.digits, images=150, kind=Watched)
+    orders = []
+    for epoch in range(2):
+        loop.seen = []
+        labels = torch.from_numpy(digits.train.labels[:150]).long()
+        with tqdm(disable=True) as bar:
+            loop.epoch(epoch, images, labels, torch.Generator().manual_seed(epoch), bar)
+        orders.append(loop.seen)
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(150))
+    assert orders[0] != orders[1] and list(range(150)) not in orders
+
+
+def test_the_test_images_are_not_looked_at(digits: Prepared, params: Params) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, digits.test.images.shape, np.uint8)
+    blind = dataclasses.replace(digits, test=Images(noise, digits.test.labels[::-1].copy()))
+    settings = short(params.digits, float={"epochs": 1, "warmup_epochs": 0.0})
+    one, other = (fit(data, settings, "float", RUNTIME) for data in (digits, blind))
+    assert one.curve == other.curve
+    for name, tensor in one.model.state_dict().items():
+        assert torch.equal(tensor, other.model.state_dict()[name]), name
 
 
 @pytest.mark.parametrize("gradient", ["paper", "detached"])
@@ -186,6 +249,24 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(digits: Prepared, params
     wild = short(params.digits, float={"epochs": 1, "warmup_epochs": 0.0, "learning_rate": 1e30})
     with pytest.raises(TrainingError, match=r"the loss became (nan|inf) in epoch 1, step \d+: lower the learning rate"):
         fit(digits, wild, "float", RUNTIME)
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_optimizers_get_their_settings(momentum: float, digits: Prepared, params: Params) -> None:
+    model = build_model(**architecture(digits, params.digits, "float"))
+    settings = {"learning_rate": 0.03, "momentum": momentum, "weight_decay": 0.2}
+    made = {
+        name: make_optimizer(model, params.digits.float.model_copy(update=settings | {"optimizer": name}))
+        for name in ("sgd", "adam", "adamw")
+    }
+    assert [type(optimizer) for optimizer in made.values()] == [torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW]
+    for name, optimizer in made.items():
+        weights, others = optimizer.param_groups
+        assert (weights["lr"], weights["weight_decay"], others["lr"], others["weight_decay"]) == (0.03, 0.2, 0.03, 0)
+        if name == "sgd":
+            assert (weights["momentum"], weights["nesterov"]) == (momentum, momentum > 0)
+        else:
+            assert weights["betas"] == (momentum, 0.999)
 
 
 def test_no_weight_decay_on_batchnorm_and_biases(digits: Prepared, params: Params) -> None:

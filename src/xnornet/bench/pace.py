@@ -13,7 +13,7 @@ from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
 from xnornet.data import Prepared
-from xnornet.nn.training import Loop, Run, imitated, make_network
+from xnornet.nn.training import Loop, Run, check_recipe, imitated, make_network
 from xnornet.params import DatasetParams, Runtime, Variant
 
 VARIANTS: tuple[Variant, ...] = ("float", "xnor")
@@ -27,10 +27,12 @@ def time_steps(
     Both as the float twin trains, in its batches and its number format, if the CPU has that, else in float32: what
     binarization costs, and not what bfloat16 gives.
     repeats, budget_seconds: see `compare`. Returns, for each variant, {seconds_per_epoch, iqr_seconds (of an epoch),
-    images_per_second, noisy}, and threads, precision and images (of an epoch).
+    images_per_second, noisy}, and threads, precision and images (of an epoch). ParamsError as in `fit`.
     """
     threads = min(runtime.threads or usable_cores(), usable_cores())
     train, _ = data.split(params.data.validation, params.data.seed)
+    for variant in VARIANTS:
+        check_recipe(params, variant, train)
     size, precision = params.float.batch_size, params.float.precision
     if imitated(precision, torch.device("cpu"), torch.cpu.get_capabilities()):
         precision = "float32"

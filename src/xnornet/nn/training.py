@@ -54,37 +54,24 @@ def fit(
     With `checkpoints`, goes on where an earlier, killed call stopped, to the same end. Errors, before any work:
     ParamsError (device, batch size, crop, cutout), DataError (split). TrainingError when the loss is no longer finite.
     """
-    device = resolve_device(runtime.device)
-    set_threads(runtime.threads)
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU too; bfloat16 is what is fast there
-    torch.backends.cudnn.benchmark = True  # all batches have one shape: cuDNN may look for its fastest way once
-    if imitated(params.variant(variant).precision, device, torch.cpu.get_capabilities()):
+    device, recipe = _set_up_torch(runtime), params.variant(variant)
+    if imitated(recipe.precision, device, torch.cpu.get_capabilities()):
         print(
             f"{title}: this CPU has no bfloat16, which makes it slow: set {variant}.precision to float32",
             file=sys.stderr,
         )
     train, validation = data.split(params.data.validation, params.data.seed)
-    size = params.variant(variant).batch_size
-    if size > len(train):
-        raise ParamsError(f"{variant}.batch_size is {size}, but there are {len(train)} training images")
-    side = min(train.images.shape[1:3])
-    for name, pixels in (
-        ("training.augment.crop", params.training.augment.crop),
-        (f"{variant}.cutout", params.variant(variant).cutout),
-    ):
-        if pixels >= side:
-            raise ParamsError(f"{name} is {pixels}, but the images have {side} pixels a side: nothing could be left")
+    check_recipe(params, variant, train)
     torch.manual_seed(runtime.seed)
     run = Run(make_network(data, params, variant, train).to(device))
-    loop = Loop(run, params.training, params.variant(variant), len(train))
+    loop = Loop(run, params.training, recipe, len(train))
     if checkpoints and (state := checkpoints.load(device)):
         loop.restore(state)
         print(f"{title}: going on after epoch {len(run.curve)}", file=sys.stderr)
 
     images = torch.from_numpy(train.images).to(device)
     labels = torch.from_numpy(train.labels).to(device).long()
-    epochs = params.variant(variant).epochs
-    done = len(run.curve)
+    done, epochs = len(run.curve), recipe.epochs
     with tqdm(
         total=epochs * loop.steps, initial=done * loop.steps, desc=title, unit="batch", disable=None, mininterval=0.5
     ) as bar:
@@ -104,6 +91,19 @@ def fit(
             if checkpoints:
                 checkpoints.save(epoch + 1, loop.state(), last=epoch + 1 == epochs)
     return run
+
+
+def check_recipe(params: DatasetParams, variant: Variant, train: Images) -> None:
+    """ParamsError where one cannot train so on these images: too few for a batch, or smaller than what is cut out."""
+    recipe, side = params.variant(variant), min(train.images.shape[1:3])
+    if recipe.batch_size > len(train):
+        raise ParamsError(f"{variant}.batch_size is {recipe.batch_size}, but there are {len(train)} training images")
+    for name, pixels in (
+        ("training.augment.crop", params.training.augment.crop),
+        (f"{variant}.cutout", recipe.cutout),
+    ):
+        if pixels >= side:
+            raise ParamsError(f"{name} is {pixels}, but the images have {side} pixels a side: nothing could be left")
 
 
 def architecture(data: Prepared, params: DatasetParams, variant: Variant) -> dict[str, Any]:
@@ -137,6 +137,15 @@ def channel_statistics(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], 
     mean = counts @ levels / counts.sum(axis=1)
     squares = (counts * (levels - mean[:, None]) ** 2).sum(axis=1)
     return mean, np.sqrt(squares / counts.sum(axis=1))
+
+
+def _set_up_torch(runtime: Runtime) -> torch.device:
+    """The device to train on; torch's threads, and what cuDNN may do, are set for the whole process."""
+    device = resolve_device(runtime.device)
+    set_threads(runtime.threads)
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32 on a GPU too; bfloat16 is what is fast there
+    torch.backends.cudnn.benchmark = True  # all batches have one shape: cuDNN may look for its fastest way once
+    return device
 
 
 def resolve_device(name: str) -> torch.device:
