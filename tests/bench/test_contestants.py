@@ -1,6 +1,7 @@
 """Every contestant, ours and others', computes the layer that it is said to."""
 
 import builtins
+import importlib
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -82,14 +83,27 @@ def test_a_missing_peer_is_skipped_by_name(name: str, monkeypatch: pytest.Monkey
         peers()[name](Problem(LAYERS[0]))
 
 
+def test_a_peer_whose_libraries_do_not_load_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(module: str, package: str | None = None) -> object:
+        raise ImportError("libfoo.so.1: cannot open shared object file", name=module)
+
+    monkeypatch.setattr(peers_module.importlib, "import_module", broken)
+    with pytest.raises(SkippedError, match="onnx cannot be imported: libfoo"):
+        peers_module.load("onnx.helper")
+
+
 def test_baselines_need_no_peer(monkeypatch: pytest.MonkeyPatch) -> None:
-    original: Callable = builtins.__import__
+    def guarded(original: Callable) -> Callable:
+        def load(name: str, *args: object, **kwargs: object) -> object:
+            assert name.partition(".")[0] not in ("onnx", "onnxruntime", "openvino")
+            return original(name, *args, **kwargs)
 
-    def guarded(name: str, *args: object, **kwargs: object) -> object:
-        assert name.partition(".")[0] not in ("onnx", "onnxruntime", "openvino")
-        return original(name, *args, **kwargs)
+        return load
 
-    monkeypatch.setattr(builtins, "__import__", guarded)
+    monkeypatch.setattr(builtins, "__import__", guarded(builtins.__import__))
+    monkeypatch.setattr(importlib, "import_module", guarded(importlib.import_module))
+    with pytest.raises(AssertionError):
+        next(iter(peers().values()))(Problem(LAYERS[0]))
     for build in (*ours().values(), *BASELINES.values()):
         check(build(Problem(LAYERS[0])))
 

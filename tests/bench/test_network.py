@@ -1,3 +1,4 @@
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -78,14 +79,44 @@ def test_a_contestant_that_computes_something_else_is_left_out(
 ) -> None:
     right = network._torch_bfloat16
     monkeypatch.setattr(network, "_torch_bfloat16", lambda model, images: right(model, 255 - images))
-    metrics, rows = time_network(model, Packed(), IMAGES, batches=[2], threads=[1], repeats=1, peers=False)
+    metrics, rows = time_network(
+        model, Packed(), IMAGES, batches=[2], threads=[1], repeats=1, budget_seconds=0, peers=False
+    )
     row = rows[rows.contestant == "torch bfloat16"]
     assert row.note.item().startswith("wrong: relative error of the logits")
     assert "torch_bfloat16_ms" not in metrics["batch2"]["threads1"]
 
 
+def test_logits_of_another_shape_are_left_out(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = network._torch_bfloat16
+
+    def one_class_more(model: nn.Module, images: np.ndarray) -> network._Entry:
+        entry = right(model, images)
+        return dataclasses.replace(entry, logits=lambda y: np.zeros((len(y), 11)))
+
+    monkeypatch.setattr(network, "_torch_bfloat16", one_class_more)
+    _, rows = time_network(model, Packed(), IMAGES, batches=[2], threads=[1], repeats=1, budget_seconds=0, peers=False)
+    assert rows.set_index("contestant").note["torch bfloat16"] == "wrong: logits of shape (2, 11), not (2, 10)"
+
+
+def test_a_peer_that_fails_is_left_out_and_nothing_else_may_fail(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> network._Entry:
+        raise RuntimeError("no kernel\nfor this")
+
+    monkeypatch.setattr(network, "_openvino", broken)
+    _, rows = time_network(model, Packed(), IMAGES, batches=[1], threads=[1], repeats=1, budget_seconds=0, peers=True)
+    assert rows.set_index("contestant").note["OpenVINO float32"] == "failed: RuntimeError: no kernel for this"
+    monkeypatch.setattr(network, "_torch", broken)
+    with pytest.raises(RuntimeError, match="no kernel"):
+        time_network(model, Packed(), IMAGES, batches=[1], threads=[1], repeats=1, budget_seconds=0, peers=False)
+
+
 def test_zero_threads_are_every_core(model: nn.Module) -> None:
-    metrics, _ = time_network(model, Packed(), IMAGES, batches=[1], threads=[0, usable_cores()], repeats=1, peers=False)
+    metrics, _ = time_network(
+        model, Packed(), IMAGES, batches=[1], threads=[0, usable_cores()], repeats=1, budget_seconds=0, peers=False
+    )
     assert list(metrics["batch1"]) == [f"threads{usable_cores()}"]
 
 
@@ -103,7 +134,14 @@ def test_zero_threads_are_every_core(model: nn.Module) -> None:
 )
 def test_refused_before_anything_is_timed(model: nn.Module, arguments: dict[str, Any], message: str) -> None:
     packed = Packed()
-    settings = {"images_uint8": IMAGES, "batches": [1], "threads": [1], "peers": False, **arguments}
+    settings = {
+        "images_uint8": IMAGES,
+        "batches": [1],
+        "threads": [1],
+        "peers": False,
+        "repeats": 1,
+        "budget_seconds": 0,
+    } | arguments
     with pytest.raises(ValueError, match=message):
         time_network(model, packed, **settings)
     assert not packed.seen

@@ -119,6 +119,16 @@ def test_line_up_names_those_left_out() -> None:
     assert skipped == {"wrong": "wrong: relative error 2 is above 0.001", "missing": "it is not installed"}
 
 
+def test_only_optional_contestants_may_fail() -> None:
+    def broken(_: Problem) -> Contestant:
+        raise RuntimeError("no kernel\nfor this")
+
+    ready, skipped = line_up({"peer": broken}, Problem(SHAPES[1]), optional={"peer"})
+    assert not ready and skipped == {"peer": "failed: RuntimeError: no kernel for this"}
+    with pytest.raises(RuntimeError, match="no kernel"):
+        line_up({"ours": broken}, Problem(SHAPES[1]), optional={"peer"})
+
+
 def test_geometric_mean() -> None:
     assert geometric_mean([1, 4, 16]) == pytest.approx(4)
     for bad in ([], [1, 0]):

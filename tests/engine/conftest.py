@@ -7,7 +7,7 @@ import pytest
 from xnornet.engine import program
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def share_everything() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "LEAST_WORK", 0)

@@ -100,6 +100,9 @@ def test_packed_images_of_another_layer_are_refused():
         same.then_sign(np.zeros(20, int), padding=1)(packed, out=packed)
     with pytest.raises(ValueError, match="threshold must be int32"):
         layer.then_sign(np.zeros(16))
+    for flip in (np.ones(3, bool), np.full(16, np.nan), ["no"] * 16):
+        with pytest.raises(ValueError, match=r"flip must be bool \(16,\), one a channel"):
+            layer.then_sign(np.zeros(16, int), flip)
 
 
 def test_what_programs_have_in_them_cannot_be_changed():

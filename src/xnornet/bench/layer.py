@@ -77,13 +77,14 @@ def measure(
     layers: Mapping[str, Layer], *, threads: int = 1, repeats: int = 30, with_peers: bool = True
 ) -> Measurement:
     """Time every contestant on each layer, interleaved, each verified first. ValueError as for `compare`."""
-    builders = {**ours(threads), **BASELINES, **(peers(threads) if with_peers else {})}
+    others = peers(threads) if with_peers else {}
+    builders = {**ours(threads), **BASELINES, **others}
     timings: dict[str, dict[str, Timing]] = {}
     skipped: dict[str, dict[str, str]] = {}
     with timing_lock(), use_threads(threads):
         peaks = measure_peaks()
         for name, layer in layers.items():
-            ready, skipped[name] = line_up(builders, Problem(layer))
+            ready, skipped[name] = line_up(builders, Problem(layer), optional=others)
             timed = compare(
                 {key: contestant.call for key, contestant in ready.items()}, threads=threads, repeats=repeats
             )

@@ -24,7 +24,7 @@ from xnornet.bench.baselines import TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, TimingError, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import Array, SkippedError
+from xnornet.bench.workload import Array, SkippedError, failure
 
 PACKED = "packed"
 
@@ -59,8 +59,8 @@ def time_network(
     *,
     batches: Sequence[int],
     threads: Sequence[int],
-    repeats: int = 30,
-    budget_seconds: float = 60.0,
+    repeats: int,
+    budget_seconds: float,
     peers: bool = True,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Time inference of a network at each batch size and thread count, all contestants interleaved.
@@ -111,36 +111,45 @@ def _check(images: Array, batches: Sequence[int], threads: Sequence[int]) -> lis
 def _line_up(
     model: nn.Module, packed: Packed, images: Array, count: int, exports: "_Exports | None"
 ) -> tuple[dict[str, _Run], dict[str, str]]:
-    """Build and verify: (calls by name, reasons of those left out by name)."""
+    """Build and verify: (calls by name, reasons of those left out by name), peers whatever they raise."""
     builders: dict[str, Callable[[], _Entry]] = {
         PACKED: lambda: _Entry(lambda: packed(images, threads=count), None),
         TORCH_FLOAT32[0]: lambda: _torch(model, images, torch.contiguous_format),
         TORCH_FLOAT32[1]: lambda: _torch(model, images, torch.channels_last),
         "torch bfloat16": lambda: _torch_bfloat16(model, images),
     }
+    others: dict[str, Callable[[], _Entry]] = {}
     if exports is not None:
-        builders["ONNX Runtime float32"] = lambda: _onnxruntime(exports.float32, images, count, "float32")
-        builders["ONNX Runtime int8"] = lambda: _onnxruntime(exports.int8, images, count, "int8")
-        builders["OpenVINO float32"] = lambda: _openvino(exports.float32, images, count)
+        others = {
+            "ONNX Runtime float32": lambda: _onnxruntime(exports.float32, images, count, "float32"),
+            "ONNX Runtime int8": lambda: _onnxruntime(exports.int8, images, count, "int8"),
+            "OpenVINO float32": lambda: _openvino(exports.float32, images, count),
+        }
     with torch.inference_mode():
         wanted = model(_nchw(images)).numpy()
     ready: dict[str, _Run] = {}
     skipped: dict[str, str] = {}
-    for name, build in builders.items():
+    for name, build in (builders | others).items():
         try:
             entry = build()
             if entry.logits is not None:
                 _verify(entry.logits(entry.call()), wanted, _TOLERANCE[entry.number_format])
         except SkippedError as reason:
             skipped[name] = str(reason)
+        except Exception as error:
+            if name not in others:
+                raise
+            skipped[name] = failure(error)
         else:
             ready[name] = entry.call
     return ready, skipped
 
 
 def _verify(got: Array, wanted: Array, tolerance: float) -> None:
+    if got.shape != wanted.shape:
+        raise SkippedError(f"wrong: logits of shape {got.shape}, not {wanted.shape}")
     error = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
-    if got.shape != wanted.shape or not error <= tolerance:
+    if not error <= tolerance:
         raise SkippedError(f"wrong: relative error of the logits {error:.2g} is above {tolerance:.2g}")
 
 

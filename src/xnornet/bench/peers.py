@@ -22,11 +22,13 @@ _Node = tuple[str, list[str], list[str], dict[str, Any]]
 
 
 def load(name: str) -> ModuleType:
-    """Import an optional package. SkippedError if it is not installed."""
+    """Import an optional package. SkippedError if it is not installed, or its libraries do not load."""
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except ModuleNotFoundError:
         raise SkippedError(f"{name.partition('.')[0]} is not installed") from None
+    except ImportError as error:
+        raise SkippedError(f"{name.partition('.')[0]} cannot be imported: {error}") from None
 
 
 def onnxruntime_session(model: bytes | str, threads: int) -> Any:

@@ -100,9 +100,9 @@ def _loop(
 def _count(
     e: Emitter, state: list[ir.Value], loaded: list[ir.Value], constants: list[ir.Value], index: int
 ) -> list[ir.Value]:
-    (count,) = counter.unpack(state, CARRY_SAVE)
+    (count,) = counter.from_state(state, CARRY_SAVE)
     weights = (constants[index], constants[(index + 1) % COUNTERS])
-    return counter.pack([counter.add(e, count, list(zip(loaded, weights, strict=True))[:WORDS])])
+    return counter.to_state([counter.add(e, count, list(zip(loaded, weights, strict=True))[:WORDS])])
 
 
 def _look_up(

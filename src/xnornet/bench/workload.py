@@ -1,6 +1,6 @@
 """What is timed: the shape of a layer, its data, the results that a contestant must give before it is timed."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -163,8 +163,18 @@ def check(contestant: Contestant) -> None:
         raise AssertionError(f"relative error {error:.2g} is above {contestant.tolerance:.2g}")
 
 
-def line_up(builders: Mapping[str, Builder], problem: Problem) -> tuple[dict[str, Contestant], dict[str, str]]:
-    """Build and verify contestants: (those that are right, by name; why the others are left out, by name)."""
+def failure(error: Exception) -> str:
+    """Why a contestant that raised `error` is left out, in one line."""
+    return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
+def line_up(
+    builders: Mapping[str, Builder], problem: Problem, optional: Container[str] = ()
+) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """Build and verify contestants: (those that are right, by name; why the others are left out, by name).
+
+    optional: names of those that are left out whatever they raise: a fault of another engine must not end our timings.
+    """
     ready: dict[str, Contestant] = {}
     skipped: dict[str, str] = {}
     for name, build in builders.items():
@@ -175,6 +185,10 @@ def line_up(builders: Mapping[str, Builder], problem: Problem) -> tuple[dict[str
             skipped[name] = str(reason)
         except AssertionError as wrong:
             skipped[name] = f"wrong: {wrong}"
+        except Exception as error:
+            if name not in optional:
+                raise
+            skipped[name] = failure(error)
         else:
             ready[name] = contestant
     return ready, skipped

@@ -10,6 +10,7 @@ Floats = NDArray[np.float32]
 
 
 def floats_of(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
+    """The value as it is, if it is float32 of so many dimensions; wanted: its shape, for the message."""
     array = np.asarray(value)
     if array.dtype != np.float32 or array.ndim != rank:
         raise ValueError(f"{name} must be float32 {wanted}, not {array.dtype} {array.shape}")
@@ -17,7 +18,7 @@ def floats_of(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
 
 
 def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
-    """A copy that nobody can write to: programs have its numbers in them."""
+    """float32 (channels,), finite: a copy that nobody can write to, since programs have its numbers in them."""
     if np.iscomplexobj(value):
         raise ValueError(f"{name} must be real, not complex")
     array = np.array(value, np.float32)
@@ -30,6 +31,7 @@ def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
 
 
 def channel_integers(name: str, value: ArrayLike, channels: int) -> NDArray[np.int32]:
+    """int32 (channels,) of integers of any type; those that int32 cannot hold become its limits."""
     array = np.asarray(value)
     if array.dtype.kind not in "iu" or array.shape != (channels,):
         raise ValueError(f"{name} must be int32 ({channels},), one a channel, not {array.dtype} {array.shape}")
@@ -38,10 +40,12 @@ def channel_integers(name: str, value: ArrayLike, channels: int) -> NDArray[np.i
 
 
 def thread_count(value: int) -> int:
+    """The value of `threads`, at least 1; the usual case is quick, since it is part of every call."""
     return value if type(value) is int and value > 0 else integer("threads", value, 1)
 
 
 def integer(name: str, value: int, least: int, most: int = sys.maxsize) -> int:
+    """An integer of any type from `least` to `most` as Python's."""
     try:
         number = operator.index(value)
     except TypeError:

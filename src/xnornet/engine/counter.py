@@ -82,13 +82,13 @@ def add(e: Emitter, count: Count, words: Sequence[Pair]) -> Count:
     return Count(e.ir.add(count.total, e.popcount(_ternary(e, p, s, count.ones, CARRY))), s)
 
 
-def pack(counts: Sequence[Count]) -> list[ir.Value]:
+def to_state(counts: Sequence[Count]) -> list[ir.Value]:
     """All registers of the counts, as the state of a loop."""
     return [value for count in counts for value in count if value is not None]
 
 
-def unpack(state: Sequence[ir.Value], carry_save: bool) -> list[Count]:
-    """The inverse of `pack`."""
+def from_state(state: Sequence[ir.Value], carry_save: bool) -> list[Count]:
+    """The inverse of `to_state`."""
     if not carry_save:
         return [Count(value, None) for value in state]
     return [Count(*both) for both in zip(state[::2], state[1::2], strict=True)]

@@ -182,9 +182,11 @@ class PackedConv2d:
         an earlier call with as many images of the same size, to be overwritten.
         """
         limits = channel_integers("threshold", threshold, self.out_channels)
-        flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip, bool)
-        if flips.shape != (self.out_channels,):
-            raise ValueError(f"flip must have the shape ({self.out_channels},), not {flips.shape}")
+        flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip)
+        if flips.shape != (self.out_channels,) or flips.dtype != bool:
+            raise ValueError(
+                f"flip must be bool ({self.out_channels},), one a channel, not {flips.dtype} {flips.shape}"
+            )
         padding = integer("padding", padding, 0, LIMIT_SIDE)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
         programs = _Programs()

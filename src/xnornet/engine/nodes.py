@@ -98,30 +98,35 @@ def _plain(value: Any) -> Any:
 
 
 def check_keys(what: str, value: Any, wanted: set[str]) -> None:
+    """FormatError unless the value is a JSON object with just these keys."""
     if not isinstance(value, dict) or set(value) != wanted:
         seen = sorted(value) if isinstance(value, dict) else type(value).__name__
         raise FormatError(f"{what} must have the keys {sorted(wanted)}, not {seen}")
 
 
 def name_of(what: str, value: Any) -> str:
+    """A value read from JSON that must be a name of 1 to 100 letters; else FormatError."""
     if not isinstance(value, str) or not 0 < len(value) <= 100:
         raise FormatError(f"{what} must be a name, not {value!r:.100}")
     return value
 
 
 def integer(what: str, value: Any, least: int, most: int) -> int:
+    """A value read from JSON that must be an integer in this range; else FormatError."""
     if type(value) is not int or not least <= value <= most:
         raise FormatError(f"{what} must be an integer from {least} to {most}, not {value!r:.100}")
     return value
 
 
 def integers(what: str, value: Any, count: int) -> list[int]:
+    """A value read from JSON that must be a list of so many sizes in pixels; else FormatError."""
     if not isinstance(value, list) or len(value) != count:
         raise FormatError(f"{what} must be a list of {count} integers, not {value!r:.100}")
     return [integer(what, entry, 1, LIMIT_SIDE) for entry in value]
 
 
 def parse_node(value: Any) -> Node:
+    """A value read from JSON that must be the description of a node, as `Node.describe` gives it; else FormatError."""
     if not isinstance(value, dict) or not isinstance(value.get("op"), str) or value["op"] not in FIELDS:
         raise FormatError(f"a node must have an op, one of {', '.join(FIELDS)}, not {value!r:.100}")
     op = value["op"]

@@ -28,7 +28,7 @@ class Axis:
     """How a kernel lies at each output pixel along one axis. classes (2, k): the distinct ranges of taps inside."""
 
     classes: NDArray[np.intp]
-    of: NDArray[np.intp]
+    class_of: NDArray[np.intp]
     """The class of each output pixel."""
     kernel: int
 
@@ -67,7 +67,7 @@ class Group(NamedTuple):
 
 def whole_groups(rows: Axis, columns: Axis) -> list[Group]:
     """All pixels with all taps."""
-    return [Group(np.arange(len(rows.of) * len(columns.of)), (0, rows.kernel), (0, columns.kernel))]
+    return [Group(np.arange(len(rows.class_of) * len(columns.class_of)), (0, rows.kernel), (0, columns.kernel))]
 
 
 def border_groups(rows: Axis, columns: Axis, words: int, tile: int) -> list[Group]:
@@ -75,12 +75,12 @@ def border_groups(rows: Axis, columns: Axis, words: int, tile: int) -> list[Grou
 
     words: of a tap.
     """
-    raster = np.arange(len(rows.of) * len(columns.of)).reshape(len(rows.of), -1)
+    raster = np.arange(len(rows.class_of) * len(columns.class_of)).reshape(len(rows.class_of), -1)
 
     def select(row_class: int, column_classes: list[int]) -> Group:
         first, end = rows.classes[:, row_class].tolist()
         left, right = columns.classes[:, column_classes]
-        pixels = raster[rows.of == row_class][:, np.isin(columns.of, column_classes)].reshape(-1)
+        pixels = raster[rows.class_of == row_class][:, np.isin(columns.class_of, column_classes)].reshape(-1)
         return Group(pixels, (first, end), (int(left.min()), int(right.max())))
 
     groups, every = [], list(range(columns.classes.shape[1]))

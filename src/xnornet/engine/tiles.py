@@ -252,13 +252,13 @@ class BinaryTile(CountTile):
             first = e.ir.add(odd, e.ir.mul(index, e.constant(step)))
             pairs = [read(e.ir.add(first, e.constant(offset))) for offset in range(step)]
             flat = [[pair for row in tap for pair in row] for tap in pairs]
-            old = counter.unpack(state, CARRY_SAVE)
-            return counter.pack(
+            old = counter.from_state(state, CARRY_SAVE)
+            return counter.to_state(
                 [counter.add(e, count, words) for count, words in zip(old, zip(*flat, strict=True), strict=True)]
             )
 
-        last = e.loop(e.ir.udiv(taps, e.constant(step)), counter.pack(counts), body)
-        totals = [counter.finish(e, count) for count in counter.unpack(last, CARRY_SAVE)]
+        last = e.loop(e.ir.udiv(taps, e.constant(step)), counter.to_state(counts), body)
+        totals = [counter.finish(e, count) for count in counter.from_state(last, CARRY_SAVE)]
         return [totals[row * self.panels : (row + 1) * self.panels] for row in range(self.rows)]
 
 

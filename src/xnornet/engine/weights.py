@@ -50,15 +50,15 @@ class Window:
         return rows, columns
 
     def pixel_offsets(
-        self, out: tuple[int, int], image: int, row: int, pixel: int, batch: int, start: int = 0
+        self, out: tuple[int, int], image_bytes: int, row_bytes: int, pixel_bytes: int, batch: int, start: int = 0
     ) -> NDArray[np.int32]:
-        """Bytes to each output pixel's window, given the bytes of an image, a row and a pixel of the padded input.
+        """Bytes to each output pixel's window in the padded input, int32 (batch x out,).
 
         start: bytes to the first window. ValueError beyond 2 GiB, which the tables do not reach.
         """
-        images = start + np.arange(batch)[:, None, None] * image
-        rows = np.arange(out[0])[:, None] * self.stride * row
-        columns = np.arange(out[1]) * self.stride * pixel
+        images = start + np.arange(batch)[:, None, None] * image_bytes
+        rows = np.arange(out[0])[:, None] * self.stride * row_bytes
+        columns = np.arange(out[1]) * self.stride * pixel_bytes
         return int32(images + rows + columns).reshape(-1)
 
 
@@ -134,17 +134,16 @@ class BinaryWeights:
             words = bits.pack_bits(signs.reshape(channels, height, width * self.depth))
         return in_panels(words.reshape(channels, -1), self.tap_sizes)
 
-    def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
-        """Bytes from a window's first word to that of each tap, given the bytes of an input row and pixel."""
+    def tap_offsets(self, row_bytes: int, pixel_bytes: int) -> NDArray[np.int64]:
+        """Bytes from a window's first word to that of each tap, in the order row, column, word: int64 (taps,)."""
         _, height, columns, words = self.words.shape
         if self.folded:
             columns, words = 1, bits.word_count(columns * self.depth)
-        taps = np.arange(height)[:, None, None] * row + np.arange(columns)[:, None] * pixel + np.arange(words) * 8
-        return taps.astype(np.int64).reshape(-1)
+        return _tap_offsets((height, columns, words), (row_bytes, pixel_bytes, 8))
 
     def counted_axes(self, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
         """The axes of a window as the tiles see them: of a folded kernel one column is left, inside at every pixel."""
-        return rows, Axis.of_window(len(columns.of), 1, len(columns.of), 1, 0) if self.folded else columns
+        return rows, Axis.of_window(len(columns.class_of), 1, len(columns.class_of), 1, 0) if self.folded else columns
 
     def border(self, rows: Axis, columns: Axis, groups: list[Group]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """(pattern, start): what the count of each output pixel of an image starts from.
@@ -164,7 +163,7 @@ class BinaryWeights:
             (y0, y1), (x0, x1) = rows, columns
             return integral[:, y1, x1] - integral[:, y0, x1] - integral[:, y1, x0] + integral[:, y0, x0]
 
-        pattern = (rows.of[:, None] * columns.classes.shape[1] + columns.of).reshape(-1)
+        pattern = (rows.class_of[:, None] * columns.classes.shape[1] + columns.class_of).reshape(-1)
         inside_rows = np.repeat(rows.classes, columns.classes.shape[1], axis=1)
         inside_columns = np.tile(columns.classes, rows.classes.shape[1])
         counted_rows, counted_columns = np.zeros_like(inside_rows), np.zeros_like(inside_columns)
@@ -207,11 +206,16 @@ class FloatWeights:
         """Vectors of weights of each tap."""
         return np.ones(self.panels.shape[1], np.int64)
 
-    def tap_offsets(self, row: int, pixel: int) -> NDArray[np.int64]:
+    def tap_offsets(self, row_bytes: int, pixel_bytes: int) -> NDArray[np.int64]:
         """As `BinaryWeights.tap_offsets`; in the order row, column, channel, in which torch adds too."""
         _, height, width, depth = self.weight.shape
-        taps = np.arange(height)[:, None, None] * row + np.arange(width)[:, None] * pixel + np.arange(depth) * 4
-        return taps.astype(np.int64).reshape(-1)
+        return _tap_offsets((height, width, depth), (row_bytes, pixel_bytes, 4))
+
+
+def _tap_offsets(counts: tuple[int, int, int], sizes: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Byte offsets of all taps: so many rows, columns and words or floats, of so many bytes each."""
+    rows, columns, parts = (np.arange(count, dtype=np.int64) * size for count, size in zip(counts, sizes, strict=True))
+    return (rows[:, None, None] + columns[:, None] + parts).reshape(-1)
 
 
 def per_channel(values: np.ndarray | None, channels: int, fill: float, dtype: type) -> np.ndarray:

@@ -18,11 +18,11 @@ from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.program import Shape
 from xnornet.export.chain import layers, lenet5, write_chain
 from xnornet.export.resnet import check_resnet18, write_resnet18
-from xnornet.export.writer import Writer
+from xnornet.export.writer import PackError, Writer
 from xnornet.nn.layers import Binary, Normalize
 from xnornet.nn.models import LeNet5, ResNet18
 
-__all__ = ["pack"]
+__all__ = ["PackError", "pack"]
 
 KINDS = (LeNet5, ResNet18, nn.Sequential)
 
@@ -34,8 +34,8 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size
     XnorConv2d, XnorLinear with BatchNorm, ReLU, MaxPool2d, Flatten, Identity, Dropout between them, and
     AdaptiveAvgPool2d(1) behind a ReLU. about: plain values for JSON that travel with the file, such as the md5 of the
     training data. image_size: side of the images, squares, in pixels; the model's own if not given; a ResNet takes
-    smaller ones too, and a Sequential needs it. TypeError for another kind of model or layer, ValueError for a float
-    twin, a size that the model does not take, or what the engine does not have.
+    smaller ones too, and a Sequential needs it. TypeError for another kind of model or layer, PackError for a float
+    twin, a size that the model does not take, weights that are not finite, or what the engine does not have.
     """
     _check(model)
     side = _image_side(model, image_size)
@@ -59,7 +59,7 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size
 
 
 def _check(model: nn.Module) -> None:
-    """TypeError or ValueError for a model that does more than its layers say, or is not float32 on one device."""
+    """TypeError or PackError for a model that does more than its layers say, or is not float32 on one device."""
     kind = next((kind for kind in KINDS if isinstance(model, kind)), None)
     if kind is None:
         raise TypeError(f"model must be a LeNet5, a ResNet18 or an nn.Sequential, not {type(model).__name__}")
@@ -71,18 +71,18 @@ def _check(model: nn.Module) -> None:
         if "forward" in vars(module):
             raise TypeError(f"{name or 'model'} has been given a forward of its own: it cannot be packed")
         if isinstance(module, Binary) and not module.binary:
-            raise ValueError(f"{name} is the layer of a float twin (binary=False): only XNOR networks can be packed")
+            raise PackError(f"{name} is the layer of a float twin (binary=False): only XNOR networks can be packed")
         if module._forward_hooks or module._forward_pre_hooks:
-            raise ValueError(f"{name or 'model'} has forward hooks, which a packed network cannot have")
+            raise PackError(f"{name or 'model'} has forward hooks, which a packed network cannot have")
     devices = set()
     for name, tensor in model.state_dict().items():
         devices.add(tensor.device)
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            raise ValueError(f"{name} is {tensor.dtype}: only float32 can be packed, see model.float()")
+            raise PackError(f"{name} is {tensor.dtype}: only float32 can be packed, see model.float()")
         if tensor.is_floating_point() and not tensor.is_meta and not tensor.isfinite().all():
-            raise ValueError(f"{name} holds NaN or infinity: the training has diverged")
+            raise PackError(f"{name} holds NaN or infinity: the training has diverged")
     if len(devices) > 1 or torch.device("meta") in devices:
-        raise ValueError(f"model must be on one device that has data, not on {', '.join(sorted(map(str, devices)))}")
+        raise PackError(f"model must be on one device that has data, not on {', '.join(sorted(map(str, devices)))}")
 
 
 def _image_side(model: nn.Module, image_size: int | None) -> int:
@@ -92,5 +92,5 @@ def _image_side(model: nn.Module, image_size: int | None) -> int:
         least, most = model.smallest_image, model.image_size
         side = most if image_size is None else image_size
     if not isinstance(side, Integral) or not least <= side <= most:
-        raise ValueError(f"image_size must be {least} to {most} pixels, not {side!r}")
+        raise PackError(f"image_size must be {least} to {most} pixels, not {side!r}")
     return int(side)

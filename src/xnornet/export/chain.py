@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from xnornet.engine.nodes import IMAGE, LIMIT_BYTES
 from xnornet.export.thresholds import ChannelFunction, Sign
-from xnornet.export.writer import LOGITS, Writer, scaled, steps
+from xnornet.export.writer import LOGITS, PackError, Writer, scaled, stride_and_padding
 from xnornet.nn.layers import BatchNorm, Binary, Normalize, XnorConv2d, XnorLinear
 from xnornet.nn.models import LeNet5
 
@@ -94,7 +94,7 @@ class _Stage:
 def write_chain(named: Sequence[Named], writer: Writer, side: int) -> None:
     """All layers, from images of `side` x `side` pixels to the logits. TypeError or ValueError names what cannot be."""
     if not named or type(named[0][1]) is not Normalize:
-        raise ValueError("a network must begin with xnornet.nn.Normalize: a packed one takes uint8 images")
+        raise PackError("a network must begin with xnornet.nn.Normalize: a packed one takes uint8 images")
     normalize = named[0][1]
     stages = _stages(normalize, named[1:], side)
     source = _Value(writer.normalize(normalize))
@@ -110,21 +110,21 @@ def _stages(normalize: Normalize, named: Sequence[Named], side: int) -> list[_St
     """The layers by stages; each is run once, so that shapes, and refusals, are torch's own."""
     x = torch.zeros(1, len(normalize.mean), side, side, dtype=torch.float32)
     if x.nbytes > LIMIT_BYTES:
-        raise ValueError(f"images of {side}x{side} pixels are too large: they take more than {LIMIT_BYTES} bytes")
+        raise PackError(f"images of {side}x{side} pixels are too large: they take more than {LIMIT_BYTES} bytes")
     image = x.shape[1:]  # that the features of x are, flattened or not
     stages: list[_Stage] = []
     for name, module in named:
         _check(name, module, stages)
         if isinstance(module, nn.Linear) and x.dim() != 2:
-            raise ValueError(f"{name}: a dense layer needs a Flatten before it")
+            raise PackError(f"{name}: a dense layer needs a Flatten before it")
         if isinstance(module, nn.BatchNorm1d) and image[1:] != (1, 1):
-            raise ValueError(f"{name}: a BatchNorm1d of images of {image[1]}x{image[2]} pixels cannot be packed")
+            raise PackError(f"{name}: a BatchNorm1d of images of {image[1]}x{image[2]} pixels cannot be packed")
         try:
             x = module(x)
         except (RuntimeError, ValueError) as error:
-            raise ValueError(f"{name}: does not fit here, with images of {side}x{side} pixels: {error}") from error
+            raise PackError(f"{name}: does not fit here, with images of {side}x{side} pixels: {error}") from error
         if isinstance(module, nn.Flatten) and x.dim() != 2:
-            raise ValueError(f"{name}: a Flatten must leave a row of features an image, not {tuple(x.shape[1:])}")
+            raise PackError(f"{name}: a Flatten must leave a row of features an image, not {tuple(x.shape[1:])}")
         if isinstance(module, WEIGHTED):
             weight = module.weight.view(-1, *image) if isinstance(module, nn.Linear) else module.weight
             stages.append(_Stage(name, module, weight))
@@ -133,7 +133,7 @@ def _stages(normalize: Normalize, named: Sequence[Named], side: int) -> list[_St
         if isinstance(module, WEIGHTED) or x.dim() == 4:
             image = x.view(*x.shape, *[1] * (4 - x.dim())).shape[1:]
     if not stages:
-        raise ValueError("a network must have a layer with weights")
+        raise PackError("a network must have a layer with weights")
     return stages
 
 
@@ -143,24 +143,24 @@ def _check(name: str, module: nn.Module, stages: list[_Stage]) -> None:
         known = ", ".join(kind.__name__ for kind in (*WEIGHTED, *BETWEEN, *SILENT))
         raise TypeError(f"{name}: a {type(module).__name__} cannot be packed, only {known}")
     if not stages and isinstance(module, (*BETWEEN, XnorConv2d, XnorLinear)):
-        raise ValueError(f"{name}: the first layer behind Normalize must be a float Conv2d or Linear")
+        raise PackError(f"{name}: the first layer behind Normalize must be a float Conv2d or Linear")
     if isinstance(module, nn.Conv2d):
         plain = module.groups == 1 and _side(module.dilation) == 1 and module.padding_mode == "zeros"
         if not plain or _side(module.stride) is None or _side(module.padding) is None:
-            raise ValueError(
+            raise PackError(
                 f"{name}: a convolution must have groups=1, dilation=1, the same stride both ways and, as padding, the "
                 "same number of zeros at all sides"
             )
     if isinstance(module, nn.MaxPool2d):
         plain = _side(module.padding) == 0 and _side(module.dilation) == 1
         if not plain or module.ceil_mode or module.return_indices or _side(module.stride) is None:
-            raise ValueError(f"{name}: a MaxPool2d must have padding=0, dilation=1, ceil_mode=False and one stride")
+            raise PackError(f"{name}: a MaxPool2d must have padding=0, dilation=1, ceil_mode=False and one stride")
     if isinstance(module, nn.AdaptiveAvgPool2d):
         tail = stages[-1].tail
         if _side(module.output_size) != 1 or not tail or not isinstance(tail[-1][1], nn.ReLU):
-            raise ValueError(f"{name}: an AdaptiveAvgPool2d must make one pixel, directly behind a ReLU")
+            raise PackError(f"{name}: an AdaptiveAvgPool2d must make one pixel, directly behind a ReLU")
     if isinstance(module, BatchNorm) and (module.running_mean is None or not module.affine):
-        raise ValueError(f"{name}: a BatchNorm needs its running statistics, gamma and beta")
+        raise PackError(f"{name}: a BatchNorm needs its running statistics, gamma and beta")
 
 
 def _pair(value: Any) -> tuple[int, int]:
@@ -185,7 +185,7 @@ def _add_layer(writer: Writer, stage: _Stage, source: _Value, **options: Any) ->
     else:
         bias = stage.layer.bias
         assert bias is None or isinstance(bias, Tensor)
-        writer.float_conv(stage.name, source.name, stage.weight, bias, **steps(stage.layer), **options)
+        writer.float_conv(stage.name, source.name, stage.weight, bias, **stride_and_padding(stage.layer), **options)
 
 
 def _to_bits(writer: Writer, stage: _Stage, source: _Value) -> _Value:

@@ -17,6 +17,10 @@ LOGITS = "logits"
 """The name of a network's result."""
 
 
+class PackError(ValueError):
+    """A network that cannot be packed as it is; the message says why."""
+
+
 def scaled(layer: Binary) -> ChannelFunction:
     """What the layer makes of its integer counts, in its own arithmetic."""
     return partial(_scaled, *layer.scale_and_bias())
@@ -92,7 +96,7 @@ class Writer:
                 options |= {"bias": True, "bias_": bias.numpy()}
         signs = (weight >= 0).permute(0, 2, 3, 1).numpy()
         kernel = (signs.shape[1], signs.shape[2])
-        options |= steps(layer)
+        options |= stride_and_padding(layer)
         self.add("binary_conv", name, source, channels=len(signs), kernel=kernel, weight=pack_rows(signs), **options)
 
     def pool_bits(self, name: str, source: str, kernel: tuple[int, int], stride: int, flip: np.ndarray) -> None:
@@ -112,11 +116,11 @@ class Writer:
     def input_scale(self, layer_name: str, source: str, layer: Binary, weight: Tensor) -> str:
         """K of a binary layer, of the floats whose signs it takes; returns its name."""
         name, kernel = f"{layer_name}.K", (weight.shape[2], weight.shape[3])
-        self.add("input_scale", name, source, output=name, kernel=kernel, **steps(layer))
+        self.add("input_scale", name, source, output=name, kernel=kernel, **stride_and_padding(layer))
         return name
 
 
-def steps(layer: nn.Module) -> dict[str, Any]:
+def stride_and_padding(layer: nn.Module) -> dict[str, Any]:
     """Stride and padding of a convolution; those of a dense layer are the nodes' own."""
     if not isinstance(layer, nn.Conv2d):
         return {}
