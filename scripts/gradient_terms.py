@@ -35,7 +35,7 @@ def main() -> None:
     steps = parser.parse_args().steps
     torch.set_num_threads(1)
     params = load()
-    settings = settings_of(params.mnist, params.study, next(iter(params.study.arms.values())))
+    settings = settings_of(params.mnist, params.study, params.study.base)
     data = Prepared.load("data/mnist.safetensors")
     train, _ = data.split(settings.data.validation, settings.data.seed)
     torch.manual_seed(params.runtime.seed)

@@ -1,12 +1,11 @@
 """The full training with other seeds, each tested once: how far an accuracy depends on the seed."""
 
-import json
 from pathlib import Path
 
 from xnornet.data import Prepared
 from xnornet.files import write_csv, write_json
 from xnornet.params import Variant, known, load
-from xnornet.seeds import summary, train_seeds
+from xnornet.seeds import first_metrics, summary, train_seeds
 from xnornet.stage import arguments, md5, stage
 
 
@@ -15,13 +14,12 @@ def main() -> None:
     known("variant", variant, Variant)
     params = load()
     name, path = f"{dataset}-{variant}", Path(f"data/{dataset}.safetensors")
-    first = json.loads(Path(f"metrics/train/{name}.json").read_text(encoding="utf-8"))
     rows = train_seeds(
         Prepared.load(path),
         params.dataset(dataset),
         variant,
         params.runtime,
-        first=first[dataset][variant],
+        first=first_metrics(f"metrics/train/{name}.json", dataset, variant),
         finished=Path(".ckpt/seeds") / dataset,  # kept, for more seeds
         identity=md5(path),
         title=name,

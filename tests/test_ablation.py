@@ -75,3 +75,5 @@ def test_images_are_taken_from_all_over_the_set(monkeypatch: pytest.MonkeyPatch)
     data = Prepared(images, images, tuple("abcd"), "x", "original")
     seen = without_stages(model, data, Data(seed=0, validation=30))["stages"]
     assert seen["images"] == 10 and 0 < seen["accuracy"] < 100
+    more = without_stages(model, data, Data(seed=0, validation=19))["stages"]
+    assert more["images"] == 10  # every other one: no more than so many

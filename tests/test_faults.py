@@ -209,6 +209,13 @@ def test_what_a_living_writer_has_is_left_to_it(copy: Path) -> None:
         other.kill()
 
 
+def test_files_are_as_private_as_the_user_wants(tmp_path: Path) -> None:
+    for mask, mode in ((0o077, 0o600), (0o022, 0o644)):
+        write = f"import os; os.umask({mask}); from xnornet.files import write_text; write_text('a', '')"
+        subprocess.run([sys.executable, "-c", write], check=True, env=environment(ROOT), cwd=tmp_path)
+        assert (tmp_path / "a").stat().st_mode & 0o777 == mode
+
+
 def test_a_demo_takes_no_folder_that_it_did_not_make(tmp_path: Path) -> None:
     thesis = tmp_path / "thesis.txt"
     thesis.touch()

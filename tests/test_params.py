@@ -78,6 +78,7 @@ def test_the_committed_file_is_valid() -> None:
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
         ("  seed: 0", "  seed: 0\n  seed: 1", r'not valid YAML: found duplicate key "seed" .*, line \d+$'),
         ("  seed: 0", "\tseed: 0", r"not valid YAML"),
+        ("  seed: 0", "  seed: 2024-13-45", r"not valid YAML: month must be in 1..12"),
     ],
 )
 def test_wrong_values_are_named(tmp_path: Path, old: str, new: str, message: str) -> None:

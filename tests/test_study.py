@@ -79,6 +79,12 @@ def test_an_arm_that_its_network_cannot_have_is_refused(params: Params) -> None:
         settings_of(params.mnist, PLAN, arm)
 
 
+def test_the_base_may_be_compared_with_an_arm_too(params: Params) -> None:
+    arms = {"paper": Arm(gradient="paper"), "corrected": FIRST.model_copy(update={"against": "paper"})}
+    plan = Study(seeds=2, arms=arms)
+    assert [settings_of(params.mnist, plan, arm).xnor.gradient for arm in arms.values()] == ["paper", "corrected"]
+
+
 def test_an_arm_is_compared_with_another_one(params: Params) -> None:
     arms = {"corrected": FIRST, "fast": Arm(learning_rate=1e-2), "fast paper": Arm(against="fast", gradient="paper")}
     assert compared_with(arms) == {"corrected": "corrected", "fast": "corrected", "fast paper": "fast"}

@@ -14,7 +14,7 @@ from xnornet.nn.models import Block, ResNet18
 from xnornet.params import Data
 
 SEEN_ON = 1000
-"""Images that stages are left out on: enough to see a dead one."""
+"""Images, at most, that stages are left out on: enough to see a dead one."""
 
 
 def without_stages(model: nn.Module, data: Prepared, params: Data) -> dict[str, Any]:
@@ -23,14 +23,14 @@ def without_stages(model: nn.Module, data: Prepared, params: Data) -> dict[str, 
     What they add is replaced by its mean over images and pixels, channel by channel, so that it says nothing of the
     image; the skips stay as they are. Returns {"stages": {images, accuracy (with all), and for `stage1` to `stage4`
     {accuracy_without, stream_variance (of the residual stream behind it, over images and pixels, mean of the
-    channels)}}}, accuracies in percent of 1,000 of the validation images; nothing for other networks. The model is left
-    as it was.
+    channels)}}}, accuracies in percent of up to 1,000 of the validation images; nothing for other networks. The model
+    is left as it was.
     """
     if not isinstance(model, ResNet18):
         return {}
     _, validation = data.split(params.validation, params.seed)
     # From all over the set, which may be in order.
-    some = validation.take(np.arange(0, len(validation), max(1, len(validation) // SEEN_ON)))
+    some = validation.take(np.arange(0, len(validation), -(-len(validation) // SEEN_ON)))
     images, labels = torch.from_numpy(some.images), torch.from_numpy(some.labels).long()
     blocks: list[Block] = list(model.blocks)  # type: ignore[arg-type]
     parts = [blocks[start : start + 2] for start in range(0, len(blocks), 2)]

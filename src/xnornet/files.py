@@ -26,7 +26,6 @@ def atomic(path: str | Path) -> Iterator[Path]:
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         yield part
-        part.chmod(0o644)  # safetensors writes files that only their owner can read
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)

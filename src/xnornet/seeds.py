@@ -14,6 +14,11 @@ from xnornet.nn.record import save_and_test
 from xnornet.nn.training import fit
 from xnornet.params import DatasetParams, Runtime, Variant
 
+
+class SeedsError(ValueError):
+    """The training with the first seed left no metrics to begin with."""
+
+
 CODE = Path(__file__).read_text(encoding="utf-8")
 
 
@@ -54,6 +59,14 @@ def train_seeds(
             print(f"{title}, seed {seed}: trained before, result in {path}", file=sys.stderr)
         rows.append({"seed": seed, **json.loads(path.read_text(encoding="utf-8"))})
     return pd.DataFrame(rows)
+
+
+def first_metrics(path: str | Path, dataset: str, variant: Variant) -> dict[str, Any]:
+    """What the stage `train` wrote of the network with the first seed; SeedsError if that is not in the file."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))[dataset][variant]
+    except (ValueError, TypeError, KeyError) as error:
+        raise SeedsError(f"{path} is damaged ({error!r}): get it back with git, or train again") from None
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:
