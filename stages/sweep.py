@@ -1,7 +1,6 @@
 """Time one binary layer along one axis of its shape: plots/sweeps/<axis>.csv, metrics/sweeps/<axis>.json."""
 
 from xnornet.bench.sweeps import sweep
-from xnornet.bench.theory import measure_peaks
 from xnornet.files import write_csv, write_json
 from xnornet.params import load
 from xnornet.stage import arguments, stage
@@ -10,9 +9,13 @@ from xnornet.stage import arguments, stage
 def main() -> None:
     (axis,) = arguments(__doc__, "axis")
     params = load().sweep
-    values = params.values(axis)  # a wrong axis ends it before it waits for its turn
-    peaks = measure_peaks()
-    rows = sweep(axis, values, peaks=peaks, passes=params.passes, budget_seconds=params.seconds_per_point)
+    rows, peaks = sweep(
+        axis,
+        params.values(axis),
+        passes=params.passes,
+        repeats=params.repeats,
+        budget_seconds=params.seconds_per_point,
+    )
     write_csv(f"plots/sweeps/{axis}.csv", rows)
     metrics = {
         "speedup": {str(row.value): round(row.speedup_torch, 2) for row in rows.itertuples()},

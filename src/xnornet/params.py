@@ -267,6 +267,7 @@ class Sweep(Section):
     """The values that each sweep of a binary layer's shape visits."""
 
     passes: PositiveInt
+    repeats: Annotated[int, Field(ge=5)]
     seconds_per_point: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     input_channels: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
     output_channels: Annotated[list[PositiveInt], Field(min_length=1), ONCE]
@@ -313,7 +314,7 @@ def load(path: str | Path = "params.yaml") -> Params:
         values = YAML(typ="safe").load(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path} not found: run from the repository's root") from None
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:  # ValueError: not UTF-8, or a date that is none
         raise ParamsError(f"{path} is not valid YAML: {_place(error)}") from None
     try:
         return Params.model_validate(values)

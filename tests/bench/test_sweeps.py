@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from xnornet.bench.theory import Peaks, speedup_law
 from xnornet.bench.timing import Timing
 
 PEAKS = Peaks(popcount=600.0, float32=30.0)
+QUICK: dict[str, Any] = {"peaks": PEAKS, "passes": 1, "repeats": 30, "budget_seconds": 0}
 
 
 def test_one_row_a_value_with_consistent_columns() -> None:
-    frame = sweep("output_channels", [3, 8], peaks=PEAKS, budget_seconds=0)
+    frame, peaks = sweep("output_channels", [3, 8], **QUICK)
+    assert peaks is PEAKS
     assert list(frame.value) == [3, 8]
     for column in ("ours", "packing", "kernel", "torch_nchw", "torch_channels_last", "torch", "float32_loop"):
         assert (frame[f"{column}_seconds"] > 0).all()
@@ -24,12 +27,13 @@ def test_one_row_a_value_with_consistent_columns() -> None:
     np.testing.assert_allclose(frame.speedup_kernel, frame.torch_seconds / frame.kernel_seconds)
     assert frame.law_paper.tolist() == [speedup_law(20, 5)] * 2
     assert frame.law_machine.tolist() == [speedup_law(20, 5, 20.0)] * 2
+    assert (frame.macs == frame.macs_with_padding).all()  # this layer has none
     assert (frame.repeats == 5).all()
     assert not frame.isna().any(axis=None)
 
 
 def test_passes_are_made_in_processes_of_their_own() -> None:
-    frame = sweep("output_channels", [3], peaks=PEAKS, passes=2, budget_seconds=0)
+    frame, _ = sweep("output_channels", [3], **QUICK | {"passes": 2})
     assert frame.repeats.tolist() == [10]
 
 
@@ -48,7 +52,8 @@ def test_a_speedup_that_drifts_between_passes_is_marked(drift: float) -> None:
 def test_small_points_of_every_kind(axis: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     small = sweeps.replace(sweeps._PAPER, in_channels=8, out_channels=8)
     monkeypatch.setattr(sweeps, "_PAPER", small)
-    assert list(sweep(axis, [value], peaks=PEAKS, repeats=1, budget_seconds=0).value) == [value]
+    frame, _ = sweep(axis, [value], **QUICK | {"repeats": 1})
+    assert list(frame.value) == [value]
 
 
 def test_each_axis_moves_its_own_field_only() -> None:
@@ -83,12 +88,12 @@ def test_refused_before_anything_is_timed(
 ) -> None:
     monkeypatch.setattr(sweeps, "_time", lambda *_: pytest.fail("timed something"))
     with pytest.raises(ValueError, match=message):
-        sweep(axis, values, peaks=PEAKS)
+        sweep(axis, values, **QUICK)
 
 
 def test_no_passes_are_refused() -> None:
     with pytest.raises(ValueError, match="passes must be at least 1, not 0"):
-        sweep("batch", [1], peaks=PEAKS, passes=0)
+        sweep("batch", [1], **QUICK | {"passes": 0})
 
 
 def test_a_filter_larger_than_the_image_names_axis_and_value(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,7 +101,7 @@ def test_a_filter_larger_than_the_image_names_axis_and_value(monkeypatch: pytest
         sweeps.AXES, "filter_size", lambda value: sweeps.replace(sweeps._PAPER, kernel=value, padding=0)
     )
     with pytest.raises(ValueError, match="filter_size 15: kernel 15 is larger than the padded image"):
-        sweep("filter_size", [3, 15], peaks=PEAKS)
+        sweep("filter_size", [3, 15], **QUICK)
 
 
 def test_more_threads_than_cores_are_left_out() -> None:

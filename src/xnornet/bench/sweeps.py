@@ -48,26 +48,26 @@ def sweep(
     axis: str,
     values: Sequence[int],
     *,
+    passes: int,
+    repeats: int,
+    budget_seconds: float,
     peaks: Peaks | None = None,
-    thread_count: int = 1,
-    passes: int = 1,
-    repeats: int = 30,
-    budget_seconds: float = 4.0,
-) -> pd.DataFrame:
+) -> tuple[pd.DataFrame, Peaks]:
     """Time a layer at each value of one axis: ours and its parts, torch float32, a plain compiled float32 loop.
 
-    axis: one of `AXES`, which say what stays fixed. peaks: of this machine, for the law of its own; measured if not
-    given. thread_count: for torch and ours alike; the axis `threads` has its own, and the plain loop always one.
-    passes: how often to visit all values, each time in a fresh process, so that what one process or one minute does to
-    its timings shows; 1 stays in this one. budget_seconds: per value and pass, after which the rounds end early, but
-    not before the fifth; a value whose five rounds take longer takes longer.
+    axis: one of `AXES`, which say what stays fixed. One thread, but on the axis `threads`, whose values are those of
+    ours and torch; the plain loop always has one. passes: how often to visit all values, each time in a fresh process,
+    so that what one process or one minute does to its timings shows; 1 stays in this one. repeats, budget_seconds:
+    rounds per value and pass, and the time after which they end early, but not before the fifth. peaks: of this
+    machine, for the law of its own; measured if not given.
 
-    One row a value, in column `value`. In seconds per call, `X_seconds` (median) and `X_iqr`, X being ours (packing and
-    kernel in one), packing, kernel (bits in, float32 out), torch_nchw, torch_channels_last, torch (the faster of the
-    two, named in torch_layout) and float32_loop. Speed-ups of ours: speedup_torch, speedup_loop; of the kernel alone
-    over torch: speedup_kernel. The laws of `speedup_law`: law_paper, law_machine. Then macs (`macs_inside`), repeats,
-    noisy (`Timing.noisy` of ours, a part of it or the faster torch, or speedup_torch differs by more than 10 % between
-    passes) and loop_noisy (the same of the plain loop and speedup_loop).
+    Returns the rows and the peaks. One row a value, in column `value`. In seconds per call, `X_seconds` (median) and
+    `X_iqr`, X being ours (packing and kernel in one), packing, kernel (bits in, float32 out), torch_nchw,
+    torch_channels_last, torch (the faster of the two, named in torch_layout) and float32_loop. Speed-ups of ours:
+    speedup_torch, speedup_loop; of the kernel alone over torch: speedup_kernel. The laws of `speedup_law`: law_paper,
+    law_machine. Then macs (`macs_inside`), macs_with_padding, repeats, noisy (`Timing.noisy` of ours, a part of it or
+    the faster torch, or speedup_torch differs by more than 10 % between passes) and loop_noisy (the same of the plain
+    loop and speedup_loop).
 
     More threads than this process may use are left out, with a warning. TimingError, before anything is timed, for an
     unknown axis, an impossible value, none that is left, or no passes.
@@ -75,13 +75,13 @@ def sweep(
     layers = _layers(axis, values)
     if passes < 1:
         raise TimingError(f"passes must be at least 1, not {passes}")
-    counts = {value: value if axis == "threads" else thread_count for value in layers}
+    counts = {value: value if axis == "threads" else 1 for value in layers}
     work = (layers, counts, repeats, budget_seconds)
     with timing_lock():
         peaks = peaks or measure_peaks()
         timed = [_visit(*work)] if passes == 1 else [_in_fresh_process(*work) for _ in range(passes)]
     rows = [_row(value, layer, [one[value] for one in timed], peaks) for value, layer in layers.items()]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows), peaks
 
 
 def _layers(axis: str, values: Sequence[int]) -> dict[int, Layer]:
@@ -155,6 +155,7 @@ def _row(value: int, layer: Layer, passes: Sequence[Mapping[str, Timing]], peaks
         "law_paper": speedup_law(layer.in_channels, layer.kernel),
         "law_machine": speedup_law(layer.in_channels, layer.kernel, peaks.ratio),
         "macs": layer.macs_inside,
+        "macs_with_padding": layer.macs,
         "repeats": min(timing.repeats for timing in timings.values()),
         "noisy": disagree(torch_name) or any(timings[name].noisy for name in (END_TO_END, PACKING, KERNEL, torch_name)),
         "loop_noisy": disagree(_LOOP) or timings[_LOOP].noisy,

@@ -40,7 +40,7 @@ def build(results: Results, folder: Path) -> None:
 
 def draw(results: Results, folder: Path) -> None:
     """Every figure, as SVG and PNG."""
-    figures.accuracy(results, folder)
+    figures.test_error(results, folder)
     for dataset in results.datasets:
         for plot in (
             figures.training_curves,
@@ -90,6 +90,7 @@ def render(results: Results) -> str:
         stages_seen={d: results.packed(d).get("stages") for d in results.datasets},
         per_class={d: tables.markdown(tables.per_class(results, d)) for d in results.datasets},
         sweeps={axis: tables.markdown(tables.sweep(results, axis)) for axis in SWEEPS},
+        flat=tables.markdown(tables.sweeps_together(results, tuple(sweep_figures.FLAT))),
         discussion=paragraphs(results),
         settings=tables.markdown(tables.settings(results)),
         machine=_machine(results),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from xnornet.report.prose import digits
 from xnornet.report.read import Results
 
 ADVICE = (
@@ -24,7 +25,11 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         limits.insert(0, f"Trained and tested on images that went through {encoding}, not on the original archive.")
     if dead := results.dead_stages(dataset):
         numbers = " and ".join(dead)
-        limits.insert(0, f"Its stage {numbers} contributes nothing: without it, it answers as well.")
+        limits.insert(
+            0,
+            f"The binary convolutions of its stage {numbers} contribute nothing: with what they add replaced by its "
+            "mean, it answers as well.",
+        )
     return {
         "title": results.title(dataset),
         "file": f"{dataset}.safetensors",
@@ -42,7 +47,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "same_answers": f"{packed['same_answers']:.2f}",
         "recipe": _recipe(settings),
         "batch": batch,
-        "milliseconds": f"{times['packed_ms']:.3g}",
+        "milliseconds": f"{digits(times['packed_ms'], 3)}",
         "cpu": results.processor(),
         "limits": " ".join(limits),
     }

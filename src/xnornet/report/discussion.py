@@ -22,9 +22,6 @@ LOUD = 1000
 BROKEN = 1.5
 """A training loss that is so many times the lowest so far is that of a training that broke down."""
 
-USUAL_EPOCHS = 100
-"""From which a training on CIFAR-10 counts as full."""
-
 
 def paragraphs(results: Results) -> dict[str, list[str]]:
     """Paragraphs by topic; each topic is a section of the discussion."""
@@ -68,24 +65,10 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
         "optimization (a gradient that is an estimate), not generalization alone.",
     )
     yield from _dead_stages(results, dataset)
-    curve = results.csv(
-        f"plots/curves/{dataset}-xnor.csv", ["epoch", "train_loss", "train_accuracy", "validation_accuracy"]
-    )
+    columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "validation_accuracy"]
+    curve = results.csv(f"plots/curves/{dataset}-xnor.csv", columns)
     yield from _breakdown(curve)
-    lag = curve.train_accuracy - curve.validation_accuracy
-    worst = curve.loc[lag.idxmax()]
-    yield claim(
-        lag.max() > LAG and lag.iloc[-1] < lag.max() / 2,
-        f"Until its learning rate is near 0, its validation accuracy stays far below that in training ({worst.validation_accuracy:.0f} "
-        f"and {worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}): the running statistics of BatchNorm do not keep up with "
-        f"weights that move far in every step, and come right in the end ([more]({WHY})).",
-    )
-    lengths = {"float": by_float["epochs"], "XNOR": by_xnor["epochs"]}
-    short = [f"{name} had {n}" for name, n in lengths.items() if n < USUAL_EPOCHS]
-    yield claim(
-        dataset == "cifar10" and bool(short),
-        f"Usual are {USUAL_EPOCHS} epochs and more; {_listed(short)}.",
-    )
+    yield from _lag(curve)
 
 
 def _cut_out(by_float: int, by_xnor: int) -> str:
@@ -107,15 +90,29 @@ def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
     variances = [v["stream_variance"] for v in stages.values()]
     yield claim(
         bool(dead),
-        f"Part of it may be this network's own: {'stages' if len(dead) > 1 else 'stage'} {numbers} of its {len(stages)} "
-        f"{'contribute' if len(dead) > 1 else 'contributes'} nothing. With what the binary convolutions there add to the "
-        f"residual stream replaced by its mean, {without} % of {seen['images']:,} validation images are right, as against "
-        f"{seen['accuracy']:.1f} % with all stages ([why]({WHY})).",
+        f"Part of it may be this network's own: the binary convolutions of stage{'s' * (len(dead) > 1)} {numbers}, of "
+        f"{len(stages)}, contribute nothing. With what they add to the residual stream replaced by its mean, while the float "
+        f"shortcut stays, {without} % of {seen['images']:,} validation images are right, as against {seen['accuracy']:.1f} % "
+        f"with them ([why]({WHY})).",
     )
     yield claim(
         bool(dead) and max(variances) > LOUD * min(variances),
         f"The variance of the stream grows from {two_digits(min(variances))} to {two_digits(max(variances))}, which drowns what "
         "they add.",
+    )
+
+
+def _lag(curve: pd.DataFrame) -> Iterator[str]:
+    """A network that knows its validation images late, while it learns the others."""
+    lag = curve.train_accuracy - curve.validation_accuracy
+    if lag.max() <= LAG or lag.iloc[-1] >= lag.max() / 2:
+        return
+    worst, last = curve.loc[lag.idxmax()], curve[lag > LAG].iloc[-1]
+    yield (
+        f"Its validation accuracy stays far below that in training ({worst.validation_accuracy:.0f} and "
+        f"{worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}) until epoch {last.epoch:.0f}, when the learning rate is down to "
+        f"{100 * last.learning_rate / curve.learning_rate.max():.0f} % of its peak: the running statistics of BatchNorm do not "
+        f"keep up with weights that move far in every step, and come right in the end ([more]({WHY}))."
     )
 
 
@@ -133,7 +130,7 @@ def _breakdown(curve: pd.DataFrame) -> Iterator[str]:
         f"The XNOR network's training broke down on the way: its accuracy on the training images fell from {learned:.0f} % to "
         f"{worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}, and "
         + (
-            f"only in epoch {found.iloc[0]:.0f} the loss was back where it had been."
+            f"only in epoch {found.iloc[0]:.0f} was the loss back where it had been."
             if len(found)
             else "the loss never came back to where it had been."
         )
@@ -145,7 +142,7 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
     runs, against = first[1]["runs"], results.compared_with(dataset)
     losses = results.study_rows(dataset).pivot(index="seed", columns="arm", values="train_loss")
     alike = {arm for arm, _ in others if losses[arm].equals(losses[against[arm]])}
-    same = [f'"{arm}"' for arm, _ in others if arm in alike]
+    same = [f'"{arm}"' for arm, _ in others if arm in alike]  # what they change never took effect
     lower = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["high"] < 0]
     higher = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["low"] > 0]
     open_ = [
@@ -154,8 +151,8 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
     verdicts = [
         claim(bool(higher), f"validation accuracy is higher with {_listed(higher)}"),
         claim(bool(lower), f"{'it' if higher else 'validation accuracy'} is lower with {_listed(lower)}"),
-        claim(bool(open_), f"a difference from 0 is not shown for {_listed(open_)}"),
-        claim(bool(same), f"the same networks come out with {_listed(same)}, which never took effect"),
+        claim(bool(open_), f"no difference is shown for {_listed(open_)}"),
+        claim(bool(same), f"exactly the same networks come out {_listed(same)}"),
     ]
     whom = sorted({against[arm] for arm, _ in others}, key=list(against).index)
     yield (
@@ -174,8 +171,8 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
 
 def _caution() -> Iterator[str]:
     yield (
-        "Each interval is that of a single comparison: of twenty without any difference, one misses 0 by chance. The "
-        "trainings are short: they say what a term does early on, not what is left of it after a full training."
+        "Each interval is that of a single comparison: of twenty comparisons without any difference, one on average excludes 0 "
+        "by chance. The trainings are short: they say what a term does early on, not what is left of it after a full training."
     )
 
 
@@ -210,8 +207,8 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
         on_all = results.fastest_float32(dataset, threads)
         yield claim(
             gain < HARDLY,
-            f"{threads} threads are hardly any faster at this batch, where other engines gain: over the fastest of them in "
-            f"float32, {on_all.contestant}, {on_all.times_packed:.1f}x are left.",
+            f"{threads} threads hardly help at this batch: over the fastest engine that runs the float twin in float32 on as many, "
+            f"{on_all.contestant}, the gain is {on_all.times_packed:.1f}x.",
             f"With {threads} threads the packed network is {gain:.2f}x as fast, and over the fastest engine in float32, "
             f"{on_all.contestant}, the gain is {on_all.times_packed:.1f}x.",
         )
@@ -223,15 +220,15 @@ def _memory(results: Results, dataset: str) -> Iterator[str]:
     binary = rows[(rows.packed_bytes > 0) & (rows.float_bytes > 8 * rows.packed_bytes)]
     rest = rows.packed_bytes.sum() - binary.packed_bytes.sum()
     yield (
-        f"{results.title(dataset)}: {memory['binary_share']:.1f} % of the parameters become one bit, and the file "
-        f"{memory['ratio']:.1f}x smaller, not 32x: {rest / 1000:.1f} of its {memory['packed_bytes'] / 1000:.1f} kB are what "
-        "stays float."
+        f"{results.title(dataset)}: {memory['binary_share']:.1f} % of the parameters take one bit each. The file is "
+        f"{memory['ratio']:.1f}x smaller rather than 32x, since {rest / 1000:,.1f} of its {memory['packed_bytes'] / 1000:,.1f} kB "
+        "are what stays float."
     )
     shortcuts = rows[rows.layer.str.contains("shortcut")].packed_bytes.sum()
     if shortcuts:
         without = (memory["float_bytes"] - shortcuts) / (memory["packed_bytes"] - shortcuts)
         yield (
-            f"The float 1x1 shortcuts alone are {shortcuts / 1000:.0f} kB; without them in either file, the packed one would "
+            f"The float 1x1 shortcuts alone are {shortcuts / 1000:,.0f} kB; without them in either file, the packed one would "
             f"be {without:.0f}x smaller."
         )
 

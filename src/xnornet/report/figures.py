@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import confusion_matrix
 
+from xnornet.report.prose import digits
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, figure, measured_on
 
@@ -40,26 +41,30 @@ def training_curves(results: Results, folder: Path, dataset: str) -> None:
         drawn.suptitle(f"Training: {results.title(dataset)}")
 
 
-def accuracy(results: Results, folder: Path) -> None:
-    """Test accuracy, float beside XNOR."""
-    values = {v: [results.trained(d, v)["test_accuracy"] for d in results.datasets] for v in VARIANTS}
-    with figure(folder, "accuracy", 3 + 2 * len(results.datasets), 4) as (_, axes):
-        for offset, variant in zip((-0.2, 0.2), VARIANTS, strict=True):
+def test_error(results: Results, folder: Path) -> None:
+    """Test images that are got wrong, float beside XNOR: means over the seeds."""
+    with figure(folder, "error", 1 + 3 * len(results.datasets), 4, ncols=len(results.datasets), squeeze=False) as (
+        drawn,
+        grid,
+    ):
+        for axes, dataset in zip(grid[0], results.datasets, strict=True):
+            seeds = [results.seeds(dataset, variant) for variant in VARIANTS]
+            errors, deviations = [100 - over["mean"] for over in seeds], [over.get("std", 0.0) for over in seeds]
             bars = axes.bar(
-                np.arange(len(results.datasets)) + offset,
-                values[variant],
-                0.38,
-                color=COLOURS[variant],
-                hatch="//" if variant == "xnor" else None,
+                [LABELS[variant] for variant in VARIANTS],
+                errors,
+                0.6,
+                yerr=deviations if any(deviations) else None,
+                color=[COLOURS[variant] for variant in VARIANTS],
+                hatch=[None, "//"],
                 edgecolor="white",
-                label=LABELS[variant],
+                error_kw={"capsize": 5},
             )
-            axes.bar_label(bars, fmt="%.2f", padding=2)
-        axes.set_xticks(range(len(results.datasets)), [results.title(d) for d in results.datasets])
-        axes.set(ylabel="test accuracy (%)", ylim=(0, 125), title="What binarization costs in accuracy")
-        axes.set_yticks(range(0, 101, 20))
-        axes.grid(axis="x", visible=False)
-        axes.legend(loc="upper right", ncols=2)
+            axes.bar_label(bars, [f"{error:.2f} %" for error in errors], padding=3)
+            axes.set(title=results.title(dataset), ylim=(0, 1.2 * max(errors) or 1))
+            axes.grid(axis="x", visible=False)
+        grid[0][0].set_ylabel("test error (%)")
+        drawn.suptitle("What binarization costs in accuracy")
 
 
 def confusion(results: Results, folder: Path, dataset: str) -> None:
@@ -93,27 +98,25 @@ def confusion(results: Results, folder: Path, dataset: str) -> None:
 
 
 def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
-    """Bytes of every layer in the float and in the packed file."""
+    """Bytes of every layer in the float and in the packed file, as points: logarithmic bars have no start."""
     rows = results.csv(f"plots/memory/{dataset}.csv", ["layer", "float_bytes", "packed_bytes"])
     rows = rows[rows.float_bytes + rows.packed_bytes > 100]
     with figure(folder, f"memory-{dataset}", 9, 1.6 + 0.36 * len(rows)) as (_, axes):
         y = np.arange(len(rows))
-        axes.barh(y - 0.2, rows.float_bytes / 1000, 0.38, color=COLOURS["float"], label="float32 file")
-        axes.barh(
-            y + 0.2,
-            rows.packed_bytes / 1000,
-            0.38,
-            color=COLOURS["xnor"],
-            hatch="//",
-            edgecolor="white",
-            label="packed file",
+        ring: Any = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 2}  # seen where both are equal
+        for kind, variant, marker, style in (("float", "float", "o", ring), ("packed", "xnor", "D", {"markersize": 5})):
+            kilobytes = (rows[f"{kind}_bytes"] / 1000).where(rows[f"{kind}_bytes"] > 0)
+            label = {"float": "float32 file", "packed": "packed file"}[kind]
+            axes.plot(kilobytes, y, marker, color=COLOURS[variant], label=label, **style)
+        in_both = ((rows.float_bytes > 0) & (rows.packed_bytes > 0)).to_numpy()
+        axes.hlines(
+            y[in_both], rows.packed_bytes[in_both] / 1000, rows.float_bytes[in_both] / 1000, color=GREY, zorder=1
         )
         axes.set_yticks(y, rows.layer)
         axes.invert_yaxis()
         axes.set(
             xscale="log", xlabel="kB in the file (logarithmic)", title=f"Memory by layer: {results.title(dataset)}"
         )
-        axes.grid(axis="y", visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
@@ -133,14 +136,15 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
             # One whose number format the CPU imitates takes many times as long as the others.
             slow = chosen.milliseconds_per_image > LEFT_OUT_FROM * chosen.milliseconds_per_image.nlargest(2).iloc[-1]
             left_out = [
-                f"\n(without {r.contestant}: {r.milliseconds_per_image:.3g} ms)" for r in chosen[slow].itertuples()
+                f"\n(without {r.contestant}: {digits(r.milliseconds_per_image, 3)} ms)"
+                for r in chosen[slow].itertuples()
             ]
             chosen = chosen[~slow]
             times = chosen.milliseconds_per_image
             colours = [next((c for start, c in PEER_COLOURS if n.startswith(start)), GREY) for n in chosen.contestant]
             bars = axes.barh(chosen.contestant, times, color=colours, xerr=chosen.iqr / 2)
             labels = [
-                f"{row.milliseconds_per_image:.3g} ms"
+                f"{digits(row.milliseconds_per_image, 3)} ms"
                 + (f"  ({row.times_packed:.1f}x)" if row.times_packed != 1 else "")
                 for row in chosen.itertuples()
             ]
@@ -149,7 +153,10 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
             axes.set(xlabel="ms per image", title=f"batch {batch}{''.join(left_out)}", xlim=(0, times.max() * 1.7))
             axes.grid(axis="y", visible=False)
         measured_on(drawn, results)
-        drawn.suptitle(f"Inference on one thread: {results.title(dataset)} (packed: XNOR; the others: its float twin)")
+        drawn.suptitle(
+            f"Inference on one thread: {results.title(dataset)}\n"
+            "(packed: XNOR; the others: its float twin, in the format named)"
+        )
 
 
 def weights(results: Results, folder: Path, dataset: str) -> None:
@@ -163,7 +170,8 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
             alpha = part.alpha.iloc[0]
             for value in (-alpha, alpha):
                 axes.axvline(value, color=COLOURS["xnor"], linestyle="--")
-            axes.set(xlabel="latent weight", ylabel="weights", title=rf"{layer}, mean $\alpha$ = {alpha:.3f}")
+            named = layer.replace("blocks.", "block")  # as in the packed network
+            axes.set(xlabel="latent weight", ylabel="weights", title=rf"{named}, mean $\alpha$ = {alpha:.3f}")
         drawn.suptitle(f"Latent weights after training, and the two values that replace them: {results.title(dataset)}")
 
 

@@ -12,3 +12,14 @@ def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
 def two_digits(value: float) -> str:
     """As in 4,500,000, 39 and 1.7."""
     return f"{float(f'{value:.2g}'):,.10g}"
+
+
+def digits(value: float, count: int) -> str:
+    """So many significant digits, zeros at the end too, as in 0.0800, 1.51 and 146."""
+    return f"{value:#.{count}g}".rstrip(".")
+
+
+def between(low: float, high: float) -> str:
+    """As in 10.9x to 12.0x, or 12.0x where both look the same."""
+    ends = [f"{value:.1f}x" for value in (low, high)]
+    return " to ".join(dict.fromkeys(ends))

@@ -102,6 +102,11 @@ class Results:
         path = f"metrics/seeds/{dataset}-{variant}.json"
         return self.json(path, dataset, variant, "seeds", wanted=("mean", "runs"))
 
+    def accuracy_by_seed(self, dataset: str, variant: str) -> pd.Series:
+        """Test accuracy of each seed's network."""
+        rows = self.csv(f"plots/seeds/{dataset}-{variant}.csv", ["seed", "test_accuracy"])
+        return rows.set_index("seed").test_accuracy
+
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
         return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant, wanted=("device",))
@@ -212,7 +217,16 @@ class Results:
         """The points of one sweep."""
         columns = [
             *("value", "ours_seconds", "packing_seconds", "kernel_seconds", "torch_seconds", "float32_loop_seconds"),
-            *("speedup_torch", "speedup_loop", "law_paper", "law_machine", "macs", "noisy", "loop_noisy"),
+            *(
+                "speedup_torch",
+                "speedup_loop",
+                "law_paper",
+                "law_machine",
+                "macs",
+                "macs_with_padding",
+                "noisy",
+                "loop_noisy",
+            ),
         ]
         return self.csv(f"plots/sweeps/{axis}.csv", columns)
 

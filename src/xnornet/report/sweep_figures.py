@@ -114,10 +114,10 @@ def time_shares(results: Results, folder: Path) -> None:
         axes.set_xticks(x, [str(v) for v in rows.value])
         axes.set(
             xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
-            ylabel="% of packing and kernel, each timed alone",
+            ylabel="share of packing + kernel (%)",
             ylim=(0, 108),
             title="Where a binary layer's time goes (above: both in one call)",
         )
         axes.grid(axis="x", visible=False)
-        axes.legend(loc="center", frameon=True, framealpha=1)
+        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
         measured_on(drawn, results)

@@ -1,10 +1,11 @@
 """The tables: pandas frames, and what they become in Markdown or on a terminal."""
 
 import pandas as pd
+from scipy.stats import ttest_rel
 from sklearn.metrics import precision_recall_fscore_support
 from tabulate import tabulate
 
-from xnornet.report.prose import two_digits
+from xnornet.report.prose import digits, two_digits
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import LABELS
 
@@ -27,6 +28,7 @@ def accuracy(results: Results) -> pd.DataFrame:
                     "variant": LABELS[variant],
                     "test accuracy": over_seeds(results, dataset, variant),
                     "cost": "" if variant == "float" else f"{cost:.2f} points",
+                    "95 % interval": "" if variant == "float" else _interval(results, dataset),
                     "first seed": f"{metrics['test_accuracy']:.2f} %",
                     "validation accuracy": f"{metrics['validation_accuracy']:.2f} %",
                     "epochs": str(metrics["epochs"]),
@@ -34,6 +36,16 @@ def accuracy(results: Results) -> pd.DataFrame:
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _interval(results: Results, dataset: str) -> str:
+    """Of the cost, seed by seed; nothing where there is one."""
+    both = [results.accuracy_by_seed(dataset, variant) for variant in VARIANTS]
+    by_float, by_xnor = pd.concat(both, axis=1, join="inner").to_numpy().T
+    if len(by_float) < 2:
+        return ""
+    low, high = ttest_rel(by_float, by_xnor).confidence_interval(0.95)
+    return f"{low:.2f} to {high:.2f}"
 
 
 def mean_accuracy(results: Results, dataset: str, variant: str) -> float:
@@ -124,11 +136,11 @@ def inference(results: Results) -> pd.DataFrame:
                     "network": results.title(dataset),
                     "batch": str(batch),
                     "threads": str(threads),
-                    "float, torch": f"{best.milliseconds_per_image:.4g} ms{_star(best.noisy)}",
-                    "XNOR, packed": f"{packed.milliseconds_per_image:.4g} ms{_star(packed.noisy)}",
-                    "speed-up": f"{best.times_packed:.1f}x",
+                    "float, torch": f"{digits(best.milliseconds_per_image, 4)} ms{_star(best.noisy)}",
+                    "XNOR, packed": f"{digits(packed.milliseconds_per_image, 4)} ms{_star(packed.noisy)}",
+                    "speed-up": f"{best.times_packed:.1f}x{_star(best.noisy or packed.noisy)}",
                     "over the fastest float32 engine": f"{fastest.times_packed:.1f}x ({_engine(fastest.contestant)})"
-                    + _star(fastest.noisy),
+                    + _star(fastest.noisy or packed.noisy),
                 }
             )
     return pd.DataFrame(rows)
@@ -194,11 +206,13 @@ def settings(results: Results) -> pd.DataFrame:
 def sweep(results: Results, axis: str) -> pd.DataFrame:
     """The points of one sweep, in microseconds."""
     rows = results.sweep(axis)
-    padding = {"in the padding": [f"{share:.0f} %" for share in 100 * padding_share(rows)]}
+    padding = {}
+    if axis == "filter_size":
+        padding = {"in the padding": [f"{share:.0f} %" for share in 100 * padding_share(rows)]}
     return pd.DataFrame(
         {
             axis.replace("_", " "): [f"{row.value}{_star(row.noisy)}" for row in rows.itertuples()],
-            **(padding if axis == "filter_size" else {}),
+            **padding,
             "packing": [f"{1e6 * value:,.1f} µs" for value in rows.packing_seconds],
             "kernel": [f"{1e6 * value:,.1f} µs" for value in rows.kernel_seconds],
             "end to end": [f"{1e6 * value:,.1f} µs" for value in rows.ours_seconds],
@@ -211,13 +225,16 @@ def sweep(results: Results, axis: str) -> pd.DataFrame:
     )
 
 
-def padding_share(rows: pd.DataFrame) -> pd.Series:
-    """Which share of a layer's products lies in the padding, along the sweep of filter sizes.
+def sweeps_together(results: Results, axes: tuple[str, ...]) -> pd.DataFrame:
+    """The points of several sweeps, one below the other."""
+    frames = [sweep(results, axis).rename(columns={axis.replace("_", " "): "point"}) for axis in axes]
+    named = [frame.assign(sweep=axis.replace("_", " ")) for axis, frame in zip(axes, frames, strict=True)]
+    return pd.concat(named)[["sweep", *frames[0].columns]]
 
-    256 channels and filters, 14x14 pixels, padded to keep the size, or to one less with an even filter.
-    """
-    outputs = 256 * (14 - (rows.value % 2 == 0)) ** 2
-    return 1 - rows.macs / (outputs * 256 * rows.value**2)
+
+def padding_share(rows: pd.DataFrame) -> pd.Series:
+    """Which share of a layer's products lies in the padding, at each point of a sweep."""
+    return 1 - rows.macs / rows.macs_with_padding
 
 
 def summary(results: Results) -> pd.DataFrame:
@@ -229,6 +246,7 @@ def summary(results: Results) -> pd.DataFrame:
         packed = alone[alone.contestant == "packed"].iloc[0]
         in_torch = alone[alone.contestant.str.startswith("torch float32")].sort_values("milliseconds_per_image").iloc[0]
         fastest = results.fastest_float32(dataset)
+        nearest = alone[alone.contestant != "packed"].sort_values("milliseconds_per_image").iloc[0]
         rows.append(
             {
                 "network": results.title(dataset),
@@ -238,6 +256,8 @@ def summary(results: Results) -> pd.DataFrame:
                 "inference": f"{in_torch.times_packed:.1f}x faster{_star(in_torch.noisy or packed.noisy)}",
                 "over the fastest float32 engine": f"{fastest.times_packed:.1f}x ({_engine(fastest.contestant)})"
                 + _star(fastest.noisy or packed.noisy),
+                "over the nearest of all": f"{nearest.times_packed:.1f}x ({_engine(nearest.contestant)})"
+                + _star(nearest.noisy or packed.noisy),
                 "training": f"{pace['xnor']['seconds_per_epoch'] / pace['float']['seconds_per_epoch']:.2f}x as long"
                 + _star(any(pace[variant]["noisy"] for variant in VARIANTS)),
             }
