@@ -117,8 +117,8 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
         raise ParamsError(f"study.width is {short.width}, but {params.model.name} has no width: remove it")
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
-    said = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
-    xnor = recipe | next(said) | next(said)
+    base, own = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
+    xnor = recipe | base | own
     if xnor["residual_relu"] and isinstance(params.model, LeNet5):
         raise ParamsError(
             f"study: an arm has residual_relu, but {params.model.name} has no residual stream: leave it out"

@@ -12,6 +12,7 @@ from PIL import Image
 
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
+from xnornet.report.prose import digits
 
 
 def prose(results: Results) -> str:
@@ -67,6 +68,16 @@ def test_the_same_results_give_the_same_bytes(results: Results, tmp_path: Path) 
     assert len(files) > 20
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes(), file
+
+
+def test_digits_are_kept() -> None:
+    assert [digits(value, 3) for value in (0.08, 1.506, 146.2, 999.6, 1460.4)] == [
+        "0.0800",
+        "1.51",
+        "146",
+        "1,000",
+        "1,460",
+    ]
 
 
 def test_tables_hold_the_numbers(results: Results) -> None:

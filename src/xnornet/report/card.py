@@ -47,7 +47,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "same_answers": f"{packed['same_answers']:.2f}",
         "recipe": _recipe(settings),
         "batch": batch,
-        "milliseconds": f"{digits(times['packed_ms'], 3)}",
+        "milliseconds": digits(times["packed_ms"], 3),
         "cpu": results.processor(),
         "limits": " ".join(limits),
     }

@@ -61,7 +61,8 @@ def test_error(results: Results, folder: Path) -> None:
                 error_kw={"capsize": 5},
             )
             axes.bar_label(bars, [f"{error:.2f} %" for error in errors], padding=3)
-            axes.set(title=results.title(dataset), ylim=(0, 1.2 * max(errors) or 1))
+            highest = max(error + deviation for error, deviation in zip(errors, deviations, strict=True))
+            axes.set(title=results.title(dataset), ylim=(0, 1.15 * highest or 1))  # room for the numbers
             axes.grid(axis="x", visible=False)
         grid[0][0].set_ylabel("test error (%)")
         drawn.suptitle("What binarization costs in accuracy")

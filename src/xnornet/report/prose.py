@@ -15,8 +15,8 @@ def two_digits(value: float) -> str:
 
 
 def digits(value: float, count: int) -> str:
-    """So many significant digits, zeros at the end too, as in 0.0800, 1.51 and 146."""
-    return f"{value:#.{count}g}".rstrip(".")
+    """So many significant digits, zeros at the end too, or all of a whole number: as in 0.0800, 1.51, 146 and 1,460."""
+    return f"{value:#.{count}g}".rstrip(".") if round(value) < 10**count else f"{value:,.0f}"
 
 
 def between(low: float, high: float) -> str:
