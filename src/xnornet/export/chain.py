@@ -92,7 +92,7 @@ class _Stage:
 
 
 def write_chain(named: Sequence[Named], writer: Writer, side: int) -> None:
-    """All layers, from images of `side` x `side` pixels to the logits. TypeError or ValueError names what cannot be."""
+    """All layers, from images of `side` x `side` pixels to the logits. TypeError or PackError names what cannot be."""
     if not named or type(named[0][1]) is not Normalize:
         raise PackError("a network must begin with xnornet.nn.Normalize: a packed one takes uint8 images")
     normalize = named[0][1]

@@ -105,10 +105,11 @@ def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
     with figure(folder, f"memory-{dataset}", 9, 1.6 + 0.36 * len(rows)) as (_, axes):
         y = np.arange(len(rows))
         ring: Any = {"markersize": 11, "markerfacecolor": "none", "markeredgewidth": 2}  # seen where both are equal
-        for kind, variant, marker, style in (("float", "float", "o", ring), ("packed", "xnor", "D", {"markersize": 5})):
-            kilobytes = (rows[f"{kind}_bytes"] / 1000).where(rows[f"{kind}_bytes"] > 0)
-            label = {"float": "float32 file", "packed": "packed file"}[kind]
-            axes.plot(kilobytes, y, marker, color=COLOURS[variant], label=label, **style)
+        for size, label, colour, marker, style in (
+            (rows.float_bytes, "float32 file", COLOURS["float"], "o", ring),
+            (rows.packed_bytes, "packed file", COLOURS["xnor"], "D", {"markersize": 5}),
+        ):
+            axes.plot(size.where(size > 0) / 1000, y, marker, color=colour, label=label, **style)
         in_both = ((rows.float_bytes > 0) & (rows.packed_bytes > 0)).to_numpy()
         axes.hlines(
             y[in_both], rows.packed_bytes[in_both] / 1000, rows.float_bytes[in_both] / 1000, color=GREY, zorder=1

@@ -1,0 +1,170 @@
+"""The report's prose: a claim stands only while the metrics support it."""
+
+import re
+from collections.abc import Callable
+
+import pandas as pd
+
+from xnornet.report import Results
+from xnornet.report.build import render, render_card
+
+
+def prose(results: Results) -> str:
+    """The report without its line breaks."""
+    return " ".join(render(results).split())
+
+
+def test_a_claim_goes_when_the_metrics_stop_supporting_it(results: Results, change: Callable[..., None]) -> None:
+    before = prose(results)
+    assert "costs 0.75 points of test accuracy (99.25 to 98.50 %, means over the seeds)" in before
+    assert "Training is not faster" in before
+    change("metrics/seeds/mnist-xnor.json", "mnist", "xnor", "seeds", mean=99.6, runs=1)
+    change("metrics/pace/mnist.json", "mnist", "pace", "xnor", seconds_per_epoch=5.0)
+    after = prose(results)
+    assert "binarization costs nothing: 99.60 %, float 99.25 %." in after
+    assert "points of test accuracy" not in after and "Training is not faster" not in after
+
+
+def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
+    path = results.root / "plots/sweeps/image_size.csv"
+    assert "As the law has it, the image size hardly matters" in prose(results)
+    rows = pd.read_csv(path)
+    rows.loc[0, "speedup_torch"] *= 3
+    rows.to_csv(path, index=False)
+    assert "The law does not know the image size, but the measurement depends on it: 17.0x to 51.0x" in prose(results)
+
+
+def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
+    assert "are marked (*" not in prose(results)
+    for axis in ("threads", "filter_size"):
+        path = results.root / f"plots/sweeps/{axis}.csv"
+        rows = pd.read_csv(path)
+        rows.loc[0, "noisy"] = True
+        rows.to_csv(path, index=False)
+    assert "Of the 14 points of the sweeps, 2 are marked" in prose(results)
+    assert "over the plain loop." not in prose(results)
+    path = results.root / "plots/sweeps/filter_size.csv"
+    pd.read_csv(path).assign(loop_noisy=True).to_csv(path, index=False)
+    assert "Marked too are 2 of the 8 speed-ups over the plain loop." in prose(results)
+
+
+def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Results) -> None:
+    assert "Over the fastest float32 contestant" not in prose(results)
+    path = results.root / "plots/inference/mnist.csv"
+    rows = pd.read_csv(path)
+    rows.loc[2, ["contestant", "milliseconds_per_image", "times_packed"]] = ["ONNX Runtime float32", 0.2, 10.0]
+    rows.to_csv(path, index=False)
+    assert "Over the fastest float32 contestant, ONNX Runtime float32, the gain is 10.0x" in prose(results)
+
+
+STAGES = {
+    "images": 100,
+    "accuracy": 84.6,
+    **{f"stage{n}": {"accuracy_without": 20.0, "stream_variance": 10.0**n} for n in (1, 2, 3)},
+}
+
+
+def test_a_stage_that_does_nothing_is_named(results: Results, change: Callable[..., None]) -> None:
+    assert "What each stage" not in render(results)
+    change("metrics/packed/mnist.json", "mnist", "packed", stages=STAGES)
+    assert re.search(r"\| +stage 3 \| +20\.0 % \| +64\.6 points \| +1,000 \|", render(results))
+    assert "contribute nothing" not in prose(results)
+    change("metrics/packed/mnist.json", "mnist", "packed", "stages", "stage3", accuracy_without=84.5)
+    after = prose(results)
+    assert "the binary convolutions of stage 3, of 3, contribute nothing" in after
+    assert "84.5 % of 100 validation images are right, as against 84.6 % with them" in after
+    assert "The variance of the stream" not in after
+    change("metrics/packed/mnist.json", "mnist", "packed", "stages", "stage3", stream_variance=1e6)
+    assert "The variance of the stream grows from 10 to 1,000,000" in prose(results)
+    change("metrics/packed/mnist.json", "mnist", "packed", "stages", "stage2", accuracy_without=90.0)
+    assert "the binary convolutions of stages 2 and 3, of 3, contribute nothing" in prose(results)
+    assert "The binary convolutions of its stage 2 and 3 contribute nothing" in render_card(results)
+
+
+def test_a_training_that_broke_down_says_so(results: Results) -> None:
+    path = results.root / "plots/curves/mnist-xnor.csv"
+    curve = {
+        "epoch": [1, 2, 3, 4, 5],
+        "learning_rate": 0.1,
+        "train_loss": [1.5, 1.0, 2.0, 1.2, 0.9],
+        "train_accuracy": [30.0, 64.0, 23.0, 50.0, 70.0],
+        "validation_accuracy": 50.0,
+    }
+    pd.DataFrame(curve).to_csv(path, index=False)
+    fell = "broke down on the way: its accuracy on the training images fell from 64 % to 23 % in epoch 3"
+    assert f"{fell}, and only in epoch 5 was the loss back where it had been." in prose(results)
+    pd.DataFrame(curve | {"train_loss": [1.5, 1.0, 2.0, 1.2, 1.1]}).to_csv(path, index=False)
+    assert f"{fell}, and the loss never came back to where it had been." in prose(results)
+    pd.DataFrame(curve | {"train_loss": [1.5, 1.0, 1.4, 1.2, 1.1]}).to_csv(path, index=False)
+    assert "broke down" not in prose(results)
+
+
+def test_images_that_are_cut_out_in_one_training_alone_are_mentioned(
+    results: Results, change: Callable[..., None]
+) -> None:
+    assert "set to 0 for" not in prose(results)
+    change("metrics/settings/mnist-xnor.json", "optimization", cutout=0)
+    words = "(with a square of 4x4 pixels set to 0 for the float network, whole for the XNOR network)"
+    assert words in prose(results)
+
+
+def test_products_with_the_padding_explain_a_large_filter(results: Results) -> None:
+    path = results.root / "plots/sweeps/filter_size.csv"
+    rows = pd.read_csv(path)
+    assert "of that layer lie in the padding" not in prose(results)
+    rows.assign(macs=rows.macs_with_padding // 2).to_csv(path, index=False)
+    assert "But 50 % of the products of that layer lie in the padding" in prose(results)
+    assert "product for product, it is 8.5x" in prose(results)
+
+
+def test_the_layer_in_which_sweeps_meet_has_a_range(results: Results) -> None:
+    # 256 channels: 5 + 0.05 x 256 = 17.8x; the sweeps of filters and batches have 17.0x, that of image sizes no 14.
+    before = prose(results)
+    assert "is 17.0x to 17.8x faster than torch float32, packing included (in 3 sweeps" in before
+    assert "But 10 % of the products lie in the padding" in before
+    assert "Product for product it is 15.3x to 16.0x, less than the law" in before
+    path = results.root / "plots/sweeps/input_channels.csv"
+    pd.read_csv(path).assign(law_machine=10.0).to_csv(path, index=False)
+    assert "Product for product, without those that lie in the padding, it is 15.3x to 16.0x" in prose(results)
+
+
+def test_half_of_the_best_speedup_is_where_it_stays_above(results: Results) -> None:
+    path = results.root / "plots/sweeps/input_channels.csv"
+    rows = pd.read_csv(path)
+    for speedups, start in (([5.0, 6.0, 12.0, 20.0], 64), ([12.0, 3.0, 4.0, 20.0], 256), ([12.0, 13.0, 14.0, 20.0], 1)):
+        rows.assign(speedup_torch=speedups).to_csv(path, index=False)
+        assert f"half of the best speed-up is reached from {start} input channels on" in prose(results)
+
+
+def test_the_study_s_verdicts_are_looked_up(results: Results, change: Callable[..., None]) -> None:
+    assert 'validation accuracy is lower with "paper" (-0.50 points)' in prose(results)
+    change("metrics/study/mnist.json", "mnist", "study", "paper", difference=-0.1, low=-0.3, high=0.1)
+    assert 'with "paper", the fewest, and 12.5 % with "corrected", the most' in prose(results)
+    change("metrics/study/mnist.json", "mnist", "study", "paper", signs_changed=20.0)
+    after = prose(results)
+    assert 'with "corrected", the fewest, and 20.0 % with "paper", the most' in after
+    assert 'no difference is shown for "paper" (-0.10)' in after and "lower with" not in after
+    change("metrics/study/mnist.json", "mnist", "study", "paper", difference=0.0, low=0.0, high=0.0)
+    assert 'no difference is shown for "paper" (+0.00)' in prose(results)  # equal accuracies alone can be chance
+    path = results.root / "plots/study/mnist.csv"
+    rows = pd.read_csv(path)
+    rows["train_loss"] = [0.10, 0.11, 0.12] * 2
+    rows.to_csv(path, index=False)
+    after = prose(results)
+    assert 'exactly the same networks come out "paper"' in after and "no difference" not in after
+
+
+def test_validation_that_lags_behind_training_is_explained(results: Results) -> None:
+    assert "running statistics" not in prose(results)
+    path = results.root / "plots/curves/mnist-xnor.csv"
+    rows = pd.read_csv(path)
+    rows["validation_accuracy"] = [50.0, 99.0]
+    rows.to_csv(path, index=False)
+    words = (
+        "validation accuracy stays far below that in training (50 and 97 % in epoch 1) until epoch 1, when the learning"
+    )
+    assert f"{words} rate is down to 100 % of its peak" in prose(results)
+    assert "{" not in prose(results)  # every name is filled in
+    rows["validation_accuracy"] = 50.0  # it never comes right: that is no lag
+    rows.to_csv(path, index=False)
+    assert "running statistics" not in prose(results)
