@@ -1,10 +1,12 @@
 """The maths of binarization against closed forms, autograd and finite differences."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from xnornet.nn import scaled_sign, sign_ste, update_binary_grad_weight
 from xnornet.nn.binarize import alpha, centre_, clamp_, sign
@@ -74,6 +76,20 @@ def test_compiled_it_has_the_same_values_and_gradients(dtype: torch.dtype) -> No
     # aot_eager: all of torch.compile but the generated code, which would need a C++ compiler.
     for plain, compiled in zip(outcome(layer), outcome(torch.compile(layer, backend="aot_eager")), strict=True):
         torch.testing.assert_close(plain, compiled)
+
+
+def test_compiled_it_writes_into_no_tensor_given() -> None:
+    """torch.compile up to 2.11 ends a graph at each `out` that is channels-last: a training took four times as long."""
+    graphs: list[GraphModule] = []
+
+    def keep(graph: GraphModule, _: list[Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    x = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    assert torch.equal(torch.compile(sign, backend=keep)(x), sign(x))
+    (graph,) = graphs
+    assert not any("out" in node.kwargs for node in graph.graph.nodes)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
