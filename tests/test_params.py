@@ -44,15 +44,14 @@ def test_the_committed_file_is_valid() -> None:
         ),
         (r"batches:\n    - 1", "batches:\n    - 64", r"bench\.batches: 64 is named twice"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper', 'det"),
-        (
-            "residual_relu: false",
-            "residual_relu: true",
-            r"mnist: .*xnor\.residual_relu is true, but lenet5 has no residual stream: set it to false",
+        *(
+            (f"{name}: false", f"{name}: true", rf"mnist: .*xnor\.{name} is true, but lenet5 has no residual stream")
+            for name in ("residual_relu", "normed_shortcut")
         ),
         (
             r"    paper:\n      gradient: paper\n",
             "    paper: {gradient: paper, input_scaling: false, output_norm: false, residual_relu: false, "
-            "centre: true, clamp: true}\n",
+            "normed_shortcut: false, centre: true, clamp: true}\n",
             r"study: one arm must give all of gradient, .*, clamp, the others .*: corrected and paper give",
         ),
         (r"      clamp: true\n    paper", "    paper", r"study: one arm must give all of .*: none does"),

@@ -10,12 +10,20 @@ from scipy import stats
 
 import xnornet.study as under_test
 from xnornet.data import Prepared, prepare
-from xnornet.params import Arm, Params, ParamsError, Runtime, Study, load
+from xnornet.params import RESIDUAL, Arm, Params, ParamsError, Runtime, Study, load
 from xnornet.study import compared_with, settings_of, shrink, study, summary
 
 ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
-FIRST = Arm(gradient="corrected", input_scaling=False, output_norm=False, residual_relu=False, centre=True, clamp=True)
+FIRST = Arm(
+    gradient="corrected",
+    input_scaling=False,
+    output_norm=False,
+    residual_relu=False,
+    normed_shortcut=False,
+    centre=True,
+    clamp=True,
+)
 PLAN = Study(seeds=2, arms={"corrected": FIRST, "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
 
 
@@ -72,10 +80,11 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     assert plain.xnor.epochs == params.cifar10.study.epochs
 
 
-def test_an_arm_that_its_network_cannot_have_is_refused(params: Params) -> None:
-    arm = Arm(output_norm=True, residual_relu=True)
-    assert settings_of(params.cifar10, PLAN, arm).xnor.residual_relu
-    with pytest.raises(ParamsError, match="residual_relu, but lenet5 has no residual stream"):
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_an_arm_that_its_network_cannot_have_is_refused(name: str, params: Params) -> None:
+    arm = Arm(output_norm=True).model_copy(update={name: True})
+    assert getattr(settings_of(params.cifar10, PLAN, arm).xnor, name)
+    with pytest.raises(ParamsError, match=f"{name}, but lenet5 has no residual stream"):
         settings_of(params.mnist, PLAN, arm)
 
 

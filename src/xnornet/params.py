@@ -72,12 +72,11 @@ class LeNet5(Section):
 
 
 class ResNet18(Section):
-    """ResNet-18 for 32x32 images: channels of the first stage, what a shortcut spans, what its 1x1 ones take."""
+    """ResNet-18 for 32x32 images: channels of the first stage, what a shortcut spans."""
 
     name: Literal["resnet18"]
     width: PositiveInt
     shortcut: Literal["block", "conv"]
-    normed_shortcut: bool
 
 
 class Augment(Section):
@@ -148,8 +147,13 @@ class Xnor(Optimization):
     input_scaling: bool
     output_norm: bool
     residual_relu: bool
+    normed_shortcut: bool
     centre: bool
     clamp: bool
+
+
+RESIDUAL = ("residual_relu", "normed_shortcut")
+"""What an `Xnor` says of a residual stream."""
 
 
 class Short(Optimization):
@@ -176,10 +180,9 @@ class DatasetParams(Section):
 
     @model_validator(mode="after")
     def _residual_stream(self) -> "DatasetParams":
-        if self.xnor.residual_relu and isinstance(self.model, LeNet5):
-            raise ValueError(
-                f"xnor.residual_relu is true, but {self.model.name} has no residual stream: set it to false"
-            )
+        for name in RESIDUAL:
+            if getattr(self.xnor, name) and isinstance(self.model, LeNet5):
+                raise ValueError(f"xnor.{name} is true, but {self.model.name} has no residual stream: set it to false")
         return self
 
     def variant(self, name: Variant) -> Optimization:
@@ -206,6 +209,7 @@ class Arm(Section):
     input_scaling: bool | None = None
     output_norm: bool | None = None
     residual_relu: bool | None = None
+    normed_shortcut: bool | None = None
     centre: bool | None = None
     clamp: bool | None = None
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = None

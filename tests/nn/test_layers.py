@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xnornet.nn import XnorConv2d, XnorLinear, binary_layers, build_model, count_parameters, scaled_sign, sign_ste
 from xnornet.nn.layers import Normalize
-from xnornet.params import Gradient
+from xnornet.params import RESIDUAL, Gradient
 
 
 def test_convolution_pads_with_zeros_after_the_sign() -> None:
@@ -176,10 +176,12 @@ def test_what_a_convolution_adds_passes_a_relu(shortcut: str) -> None:
     torch.testing.assert_close(block(x), wanted)
 
 
-def test_the_float_twin_has_no_residual_relu() -> None:
+@pytest.mark.parametrize("option", RESIDUAL)
+def test_the_float_twin_has_a_stream_as_it_is(option: str) -> None:
     torch.manual_seed(0)
     plain = build_model("resnet18", "float", in_channels=3, num_classes=10, width=4)
-    twin = build_model("resnet18", "float", in_channels=3, num_classes=10, width=4, residual_relu=True)
+    options: dict[str, Any] = {"width": 4, option: True}
+    twin = build_model("resnet18", "float", in_channels=3, num_classes=10, **options)
     twin.load_state_dict(plain.state_dict())
     images = torch.rand(2, 3, 32, 32)
     assert torch.equal(twin.eval()(images), plain.eval()(images))

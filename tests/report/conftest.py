@@ -78,6 +78,7 @@ def _networks(root: Path) -> None:
             "gradient": "corrected",
             "output_norm": True,
             "residual_relu": True,
+            "normed_shortcut": True,
         }
         training = {"augment": {"crop": 1, "flip": False}}
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}

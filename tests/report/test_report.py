@@ -126,6 +126,7 @@ def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None
         "augmentation crop 1, cutout 4 |",
     ]
     recipe += ["gradient corrected; BatchNorm behind binary layers (`output_norm`); ReLU on what they add"]
+    recipe += ["(`residual_relu`); 1x1 shortcuts of the normalised input (`normed_shortcut`); augmentation"]
     for words in ["mnist.safetensors`, 0.2 kB (float32: 4.0 kB)", *accuracies, *recipe]:
         assert words in text, words
     assert "label smoothing 0.1" in text

@@ -1,6 +1,6 @@
 """LeNet-5 and ResNet-18, each one definition for the XNOR network and its float twin.
 
-The twin has ReLU in place of sign, float weights, and neither `output_norm` nor `residual_relu`.
+The twin has ReLU in place of sign, float weights, and none of `output_norm`, `residual_relu` and `normed_shortcut`.
 """
 
 from typing import Any, Literal
@@ -44,10 +44,11 @@ class Block(nn.Module):
     """Two pre-activation 3x3 convolutions, (N, C, H, W) -> (N, O, H/stride, W/stride).
 
     `shortcut="block"`: one skip around both. `"conv"`: one around each (Liu et al. 2018, Bi-Real Net), so that the
-    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution: of the stream, or with
-    `normed_shortcut` of the normalised input, so that what one such convolution amplifies the next one does not amplify
-    again. `output_norm`: where a convolution adds to the stream; any other is followed by a BatchNorm as it is.
-    `residual_relu`: in an XNOR network, what a convolution adds to the stream passes a ReLU first.
+    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution of the stream.
+    `output_norm`: where a convolution adds to the stream; any other is followed by a BatchNorm as it is. In an XNOR
+    network alone, `residual_relu`: what a convolution adds to the stream passes a ReLU first; `normed_shortcut`: the
+    1x1 convolution is of the normalised input, so that what one such convolution amplifies the next one does not
+    amplify again.
     """
 
     def __init__(
@@ -56,8 +57,8 @@ class Block(nn.Module):
         out_channels: int,
         stride: int,
         shortcut: Literal["block", "conv"],
-        normed_shortcut: bool,
         residual_relu: bool,
+        normed_shortcut: bool,
         **xnor: Any,
     ) -> None:
         super().__init__()
@@ -70,8 +71,8 @@ class Block(nn.Module):
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
         self.skip_each = shortcut == "conv"
-        self.normed_shortcut = normed_shortcut and isinstance(self.shortcut, nn.Conv2d)
         self.residual_relu = residual_relu and self.conv1.binary
+        self.normed_shortcut = normed_shortcut and self.conv1.binary and isinstance(self.shortcut, nn.Conv2d)
 
     def forward(self, x: Tensor) -> Tensor:
         normed = self.bn1(x)
@@ -124,8 +125,8 @@ class ResNet18(nn.Module):
         num_classes: int,
         width: int = 64,
         shortcut: Literal["block", "conv"] = "block",
-        normed_shortcut: bool = False,
         residual_relu: bool = False,
+        normed_shortcut: bool = False,
         **xnor: Any,
     ) -> None:
         super().__init__()
@@ -140,7 +141,7 @@ class ResNet18(nn.Module):
             for position in range(2):
                 stride = 2 if stage > 0 and position == 0 else 1
                 out_channels = width * 2**stage
-                blocks.append(Block(channels, out_channels, stride, shortcut, normed_shortcut, residual_relu, **xnor))
+                blocks.append(Block(channels, out_channels, stride, shortcut, residual_relu, normed_shortcut, **xnor))
                 channels = out_channels
         self.blocks = nn.Sequential(*blocks)
         self.bn = nn.BatchNorm2d(channels)
@@ -173,7 +174,7 @@ def build_model(
     """Make a network: `name` lenet5 or resnet18, `variant` float or xnor.
 
     gradient, input_scaling, output_norm: see `XnorConv2d`; without effect in the float twin. options: `width`,
-    `shortcut`, `normed_shortcut` and `residual_relu` of ResNet-18, see `Block`. ValueError for an unknown name or
+    `shortcut`, `residual_relu` and `normed_shortcut` of ResNet-18, see `Block`. ValueError for an unknown name or
     variant or a wrong value; TypeError for an unknown option.
     """
     if name not in _MODELS:

@@ -23,7 +23,7 @@ from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.evaluate import predict
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.models import LeNet5, ResNet18, build_model
-from xnornet.params import DatasetParams, Optimization, ParamsError, Runtime, Training, Variant, Xnor
+from xnornet.params import RESIDUAL, DatasetParams, Optimization, ParamsError, Runtime, Training, Variant, Xnor
 
 
 class TrainingError(RuntimeError):
@@ -111,8 +111,7 @@ def architecture(data: Prepared, params: DatasetParams, variant: Variant) -> dic
     options: dict[str, Any] = params.model.model_dump() | {"variant": variant}
     if variant == "xnor":
         options |= {key: getattr(params.xnor, key) for key in ("gradient", "input_scaling", "output_norm")}
-        if params.xnor.residual_relu:  # an argument that LeNet-5 does not have
-            options["residual_relu"] = True
+        options |= {key: True for key in RESIDUAL if getattr(params.xnor, key)}  # arguments that LeNet-5 does not have
     return options | {"in_channels": data.train.images.shape[3], "num_classes": len(data.classes)}
 
 

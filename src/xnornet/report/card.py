@@ -70,6 +70,7 @@ def _recipe(settings: dict[str, Any]) -> str:
         *(["K (`input_scaling`)"] if how.get("input_scaling") else []),
         *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
         *(["ReLU on what they add to the residual stream (`residual_relu`)"] if how.get("residual_relu") else []),
+        *(["1x1 shortcuts of the normalised input (`normed_shortcut`)"] if how.get("normed_shortcut") else []),
         *(["augmentation " + ", ".join(changes)] if changes else []),
     ]
     return "; ".join(parts)
