@@ -15,7 +15,8 @@ from torch import Tensor
 from xnornet.data import Prepared
 from xnornet.nn import binarize
 from xnornet.nn.layers import binary_layers
-from xnornet.nn.training import Loop, Run, make_network
+from xnornet.nn.loop import Loop, Run
+from xnornet.nn.training import make_network
 from xnornet.params import load
 from xnornet.study import settings_of
 

@@ -8,7 +8,7 @@ import torch
 from xnornet.bench import pace
 from xnornet.bench.pace import time_steps
 from xnornet.data import prepare
-from xnornet.nn.training import Run
+from xnornet.nn.loop import Run
 from xnornet.params import Optimization, ParamsError, Runtime, Training, load
 
 ROOT = Path(__file__).parents[2]

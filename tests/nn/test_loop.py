@@ -9,8 +9,9 @@ from tqdm import tqdm
 from tests.nn.trainings import change, make_loop
 from xnornet.data import Prepared
 from xnornet.nn.augment import augment, cut_out
+from xnornet.nn.loop import Loop, learning_rate_factor, make_optimizer, memory_format, warmed_up
 from xnornet.nn.models import build_model
-from xnornet.nn.training import Loop, architecture, learning_rate_factor, make_optimizer, memory_format, warmed_up
+from xnornet.nn.training import architecture
 from xnornet.params import Params, Restart
 
 

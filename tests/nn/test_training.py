@@ -12,8 +12,9 @@ from tests.nn.trainings import RUNTIME, change, short
 from xnornet.data import Images, Prepared
 from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.layers import binary_layers
+from xnornet.nn.loop import TrainingError
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
-from xnornet.nn.training import TrainingError, architecture, channel_statistics, fit, imitated, make_network
+from xnornet.nn.training import architecture, channel_statistics, fit, imitated, make_network
 from xnornet.params import Params, ParamsError, Restart, Variant
 
 

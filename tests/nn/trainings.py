@@ -3,7 +3,8 @@
 from typing import Any, TypeVar
 
 from xnornet.data import Prepared
-from xnornet.nn.training import Loop, Run, make_network
+from xnornet.nn.loop import Loop, Run
+from xnornet.nn.training import make_network
 from xnornet.params import DatasetParams, Runtime
 
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)

@@ -13,7 +13,8 @@ from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
 from xnornet.data import Prepared
-from xnornet.nn.training import Loop, Run, check_recipe, imitated, make_network
+from xnornet.nn.loop import Loop, Run
+from xnornet.nn.training import check_recipe, imitated, make_network
 from xnornet.params import DatasetParams, Runtime, Variant
 
 VARIANTS: tuple[Variant, ...] = ("float", "xnor")

@@ -13,8 +13,9 @@ from xnornet.files import write_csv, write_json
 from xnornet.nn.binarize import alpha
 from xnornet.nn.evaluate import loss_and_accuracy
 from xnornet.nn.layers import Binary, count_parameters
+from xnornet.nn.loop import Run
 from xnornet.nn.modelfile import load_model, save_model
-from xnornet.nn.training import Run, architecture
+from xnornet.nn.training import architecture
 from xnornet.params import DatasetParams, Runtime, Variant
 
 
