@@ -65,13 +65,13 @@ class Data(Section):
     test: PositiveInt | None = None
 
 
-class LeNet5(Section):
+class LeNet5Params(Section):
     """LeNet-5 has one size."""
 
     name: Literal["lenet5"]
 
 
-class ResNet18(Section):
+class ResNet18Params(Section):
     """ResNet-18 for 32x32 images: channels of the first stage, what a shortcut spans."""
 
     name: Literal["resnet18"]
@@ -171,7 +171,7 @@ class DatasetParams(Section):
     """Everything about one data set, the two networks trained on it, with how many seeds, and the short trainings."""
 
     data: Data
-    model: Annotated[LeNet5 | ResNet18, Field(discriminator="name")]
+    model: Annotated[LeNet5Params | ResNet18Params, Field(discriminator="name")]
     seeds: PositiveInt
     training: Training
     float: Optimization
@@ -181,7 +181,7 @@ class DatasetParams(Section):
     @model_validator(mode="after")
     def _residual_stream(self) -> "DatasetParams":
         for name in RESIDUAL:
-            if getattr(self.xnor, name) and isinstance(self.model, LeNet5):
+            if getattr(self.xnor, name) and isinstance(self.model, LeNet5Params):
                 raise ValueError(f"xnor.{name} is true, but {self.model.name} has no residual stream: set it to false")
         return self
 

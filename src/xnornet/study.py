@@ -19,7 +19,7 @@ from xnornet.data import Images, Prepared
 from xnornet.files import write_json
 from xnornet.nn.checkpoint import key
 from xnornet.nn.training import fit
-from xnornet.params import RESIDUAL, Arm, DatasetParams, LeNet5, Optimization, ParamsError, Runtime, Study, Xnor
+from xnornet.params import RESIDUAL, Arm, DatasetParams, LeNet5Params, Optimization, ParamsError, Runtime, Study, Xnor
 
 CONFIDENCE = 0.95
 CODE = Path(__file__).read_text(encoding="utf-8")
@@ -120,7 +120,7 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     base, own = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
     xnor = recipe | base | own
     for name in RESIDUAL:
-        if xnor[name] and isinstance(params.model, LeNet5):
+        if xnor[name] and isinstance(params.model, LeNet5Params):
             raise ParamsError(f"study: an arm has {name}, but {params.model.name} has no residual stream: leave it out")
     return params.model_copy(update={"model": model, "xnor": Xnor.model_validate(xnor)})
 

@@ -59,40 +59,49 @@ def _shown(layer: nn.Module | None) -> str:
 
 
 def write_resnet18(model: ResNet18, writer: Writer) -> None:
-    """All of it, from the image to the logits."""
+    """All of it, from the image to the logits. The residual stream before each block is x0, x1, ..."""
     blocks: list[Block] = list(model.blocks)  # type: ignore[arg-type]
     with_scale = blocks[0].conv1.input_scaling
-    following = [_sign(block.bn1) for block in blocks[1:]]
-    stem: dict[str, Any] = {} if with_scale else {"bits": "bits0", "threshold": _sign(blocks[0].bn1)}
+    signs = [_sign(block.bn1) for block in blocks]
+    stem: dict[str, Any] = {} if with_scale else {"bits": "bits0", "threshold": signs[0]}
     normalized = writer.normalize(model.normalize)
     writer.float_conv("stem", normalized, model.stem.weight, None, padding=1, output="x0", **stem)
     for index, block in enumerate(blocks):
-        name, x, after = f"block{index}", f"x{index}", f"x{index + 1}"
-        skip = x
+        skip = f"x{index}"
         if isinstance(block.shortcut, nn.Conv2d):
-            skip = f"skip{index}"
+            source, skip = skip, f"skip{index}"
             stride = block.shortcut.stride[0]
-            writer.float_conv(f"{name}.shortcut", x, *block.shortcut_of_stream(), stride=stride, output=skip)
-        inner = f"inner{index}"
-        first_skip, second_skip = (skip, inner) if block.skip_each else (None, skip)
+            writer.float_conv(f"block{index}.shortcut", source, *block.shortcut_of_stream(), stride=stride, output=skip)
         if with_scale:
-            for n, source, skip_n, made in ((1, x, first_skip, inner), (2, inner, second_skip, after)):
-                bn, conv = getattr(block, f"bn{n}"), getattr(block, f"conv{n}")
-                added = _added(block, skip_n)
-                _add_scaled(writer, f"{name}.bn{n}", bn, f"{name}.conv{n}", source, conv, output=made, **added)
-            continue
-        bits, middle = f"bits{index}", f"middle{index}"
-        if block.skip_each:
-            first: dict[str, Any] = {"output": inner, "threshold": _sign(block.bn2), **_added(block, skip)}
+            _write_scaled_block(writer, index, block, skip)
         else:
-            first = {"threshold": Sign(block.bn2.num_features, [scaled(block.conv1), block.bn2])}
-        writer.binary_conv(f"{name}.conv1", bits, block.conv1, block.conv1.weight, bits=middle, **first)
-        last: dict[str, Any] = {"output": after, **_added(block, second_skip)}
-        if index < len(following):
-            last |= {"bits": f"bits{index + 1}", "threshold": following[index]}
-        writer.binary_conv(f"{name}.conv2", middle, block.conv2, block.conv2.weight, **last)
+            following = signs[index + 1] if index + 1 < len(signs) else None
+            _write_block(writer, index, block, skip, following)
     writer.batch_norm("bn", f"x{len(blocks)}", model.bn, model.bn.num_features, op="average", output="pooled")
     writer.float_conv("fc", "pooled", model.fc.weight[:, :, None, None], model.fc.bias, output=LOGITS)
+
+
+def _write_block(writer: Writer, index: int, block: Block, skip: str, following: Sign | None) -> None:
+    """Two convolutions, bits in, and bits out for the sign that follows; after the last block none does."""
+    name, inner, middle = f"block{index}", f"inner{index}", f"middle{index}"
+    if block.skip_each:
+        first: dict[str, Any] = {"output": inner, "threshold": _sign(block.bn2), **_added(block, skip)}
+    else:
+        first = {"threshold": Sign(block.bn2.num_features, [scaled(block.conv1), block.bn2])}
+    writer.binary_conv(f"{name}.conv1", f"bits{index}", block.conv1, block.conv1.weight, bits=middle, **first)
+    last: dict[str, Any] = {"output": f"x{index + 1}", **_added(block, inner if block.skip_each else skip)}
+    if following is not None:
+        last |= {"bits": f"bits{index + 1}", "threshold": following}
+    writer.binary_conv(f"{name}.conv2", middle, block.conv2, block.conv2.weight, **last)
+
+
+def _write_scaled_block(writer: Writer, index: int, block: Block, skip: str) -> None:
+    """The same with K, for which each convolution takes the float values, not bits of the one before."""
+    name, inner = f"block{index}", f"inner{index}"
+    first_skip, second_skip = (skip, inner) if block.skip_each else (None, skip)
+    first, second = _added(block, first_skip), _added(block, second_skip)
+    _add_scaled(writer, f"{name}.bn1", block.bn1, f"{name}.conv1", f"x{index}", block.conv1, output=inner, **first)
+    _add_scaled(writer, f"{name}.bn2", block.bn2, f"{name}.conv2", inner, block.conv2, output=f"x{index + 1}", **second)
 
 
 def _added(block: Block, skip: str | None) -> dict[str, Any]:
