@@ -1,5 +1,7 @@
 """What one step and one epoch of a training do: number format, images, optimizer, learning rate, memory format."""
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +14,7 @@ from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.loop import Loop, learning_rate_factor, make_optimizer, memory_format, warmed_up
 from xnornet.nn.models import build_model
 from xnornet.nn.training import architecture
-from xnornet.params import Params, Restart
+from xnornet.params import RESIDUAL, Params, Restart
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -93,6 +95,23 @@ def test_compiled_where_it_is_asked_for(
     settings = change(params.digits, float={"compile": choice})
     make_loop(digits, settings)
     assert bool(asked) == compiled
+
+
+@pytest.mark.parametrize("variant", ["float", "xnor"])
+@pytest.mark.parametrize("network", ["lenet5", "resnet18"])
+def test_compiled_a_network_is_one_graph(network: str, variant: str) -> None:
+    """What torch.compile cannot trace it runs between graphs, slowly, and says nothing."""
+    options: dict[str, Any] = {} if network == "lenet5" else {"width": 4, "shortcut": "conv"}
+    if variant == "xnor":
+        options |= {"output_norm": True}
+        options |= dict.fromkeys(RESIDUAL, True) if network == "resnet18" else {}
+    model = build_model(network, variant, in_channels=3, num_classes=10, **options)
+    compiled = torch.compile(model.to(memory_format=torch.channels_last).train(), fullgraph=True, backend="aot_eager")
+    side = model.image_size
+    images = torch.zeros(2, 3, side, side, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        compiled(images).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])

@@ -1,0 +1,44 @@
+"""Images as packed signs: what passes from one packed layer to the next."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xnornet.engine import bits
+from xnornet.engine.arguments import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class PackedImages:
+    """Packed signs of images (N, height, width, channels), `padding` zero words around each.
+
+    words: uint64 (N, height + 2 padding, width + 2 padding, ceil(channels / 64)), see `xnornet.engine.bits`. Their bits
+    beyond the last channel are zero too.
+    """
+
+    words: NDArray[np.uint64]
+    channels: int
+    padding: int = 0
+    _made_here: bool = field(default=False, repr=False)
+    """By a layer, which knows that all is zero that must be."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.words.shape[1] - 2 * self.padding, self.words.shape[2] - 2 * self.padding
+
+    def signs(self) -> Floats:
+        """The images as float32 -1 and +1, (N, height, width, channels)."""
+        height, width = self.size
+        inside = self.words[:, self.padding : self.padding + height, self.padding : self.padding + width]
+        return 2 * bits.unpack_bits(inside, self.channels).astype(np.float32) - 1
+
+    def is_clean(self) -> bool:
+        """Whether the padding, and the bits beyond the last channel, are zero."""
+        if self._made_here:
+            return True
+        height, width = self.size
+        inside = np.zeros(self.words.shape[1:3], bool)
+        inside[self.padding : self.padding + height, self.padding : self.padding + width] = True
+        used = self.channels % bits.WORD
+        return not self.words[:, ~inside].any() and not (used and (self.words[..., -1] >> np.uint64(used)).any())
