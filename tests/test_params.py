@@ -45,7 +45,11 @@ def test_the_committed_file_is_valid() -> None:
         (r"batches:\n    - 1", "batches:\n    - 64", r"bench\.batches: 64 is named twice"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper', 'det"),
         *(
-            (f"{name}: false", f"{name}: true", rf"mnist: .*xnor\.{name} is true, but lenet5 has no residual stream")
+            (
+                f"{name}: false",
+                f"{name}: true",
+                rf"mnist: .*xnor\.{name} is true, .* no residual stream: set it to false",
+            )
             for name in ("residual_relu", "normed_shortcut")
         ),
         (

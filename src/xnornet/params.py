@@ -72,7 +72,7 @@ class LeNet5Params(Section):
 
 
 class ResNet18Params(Section):
-    """ResNet-18 for 32x32 images: channels of the first stage, what a shortcut spans."""
+    """ResNet-18 for 32x32 images: channels of the first stage, and what a shortcut spans."""
 
     name: Literal["resnet18"]
     width: PositiveInt

@@ -1,4 +1,4 @@
-"""What one step and one epoch of a training do: number format, images, optimizer, learning rate, memory format."""
+"""What a step and an epoch of a training do: number format, images, optimizer, learning rate, memory, compilation."""
 
 from typing import Any
 
@@ -97,14 +97,22 @@ def test_compiled_where_it_is_asked_for(
     assert bool(asked) == compiled
 
 
-@pytest.mark.parametrize("variant", ["float", "xnor"])
-@pytest.mark.parametrize("network", ["lenet5", "resnet18"])
-def test_compiled_a_network_is_one_graph(network: str, variant: str) -> None:
+STREAM = dict.fromkeys(RESIDUAL, True)
+
+
+@pytest.mark.parametrize(
+    ("network", "variant", "options"),
+    [
+        ("lenet5", "float", {}),
+        ("lenet5", "xnor", {"output_norm": True}),
+        ("resnet18", "float", {"width": 4, "shortcut": "conv"}),
+        ("resnet18", "xnor", {"width": 4, "shortcut": "conv", "output_norm": True, **STREAM}),
+        ("resnet18", "xnor", {"width": 4, "shortcut": "block", "input_scaling": True}),
+    ],
+    ids=["lenet5", "lenet5-xnor", "resnet18", "resnet18-xnor", "resnet18-xnor-K"],
+)
+def test_compiled_a_network_is_one_graph(network: str, variant: Any, options: dict[str, Any]) -> None:
     """What torch.compile cannot trace it runs between graphs, slowly, and says nothing."""
-    options: dict[str, Any] = {} if network == "lenet5" else {"width": 4, "shortcut": "conv"}
-    if variant == "xnor":
-        options |= {"output_norm": True}
-        options |= dict.fromkeys(RESIDUAL, True) if network == "resnet18" else {}
     model = build_model(network, variant, in_channels=3, num_classes=10, **options)
     compiled = torch.compile(model.to(memory_format=torch.channels_last).train(), fullgraph=True, backend="aot_eager")
     side = model.image_size

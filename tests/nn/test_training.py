@@ -15,7 +15,7 @@ from xnornet.nn.layers import binary_layers
 from xnornet.nn.loop import TrainingError
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
 from xnornet.nn.training import architecture, channel_statistics, fit, imitated, make_network
-from xnornet.params import Params, ParamsError, Restart, Variant
+from xnornet.params import RESIDUAL, Params, ParamsError, Restart, Variant
 
 
 @pytest.mark.parametrize("variant", ["float", "xnor"])
@@ -52,6 +52,19 @@ def test_the_gradient_is_a_parameter_that_changes_the_result(gradient: str, digi
     arms = [short(params.digits, xnor=once | {"gradient": g}) for g in ("corrected", gradient)]
     runs = [fit(digits, arm, "xnor", RUNTIME) for arm in arms]
     assert runs[0].curve != runs[1].curve
+
+
+@pytest.mark.parametrize("on", [False, True])
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_what_is_said_of_the_stream_is_what_the_xnor_network_has(
+    name: str, on: bool, shapes: Prepared, params: Params
+) -> None:
+    settings = change(params.shapes, xnor=dict.fromkeys(RESIDUAL, False) | {name: on})
+    xnor, twin = (make_network(shapes, settings, variant, shapes.train) for variant in ("xnor", "float"))
+    block: Any = xnor.blocks[2]  # type: ignore[union-attr, index]
+    twins: Any = twin.blocks[2]  # type: ignore[union-attr, index]
+    assert {other: getattr(block, other) for other in RESIDUAL} == dict.fromkeys(RESIDUAL, False) | {name: on}
+    assert not any(getattr(twins, other) for other in RESIDUAL)
 
 
 @pytest.mark.parametrize("clamp", [True, False])

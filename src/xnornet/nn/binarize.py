@@ -15,7 +15,7 @@ from xnornet.params import Gradient
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, else -1: sign(0) = sign(-0.0) = +1, unlike torch.sign. Shape and dtype of x."""
     x = x.detach()
-    if torch.compiler.is_compiling():  # to which up to torch 2.11 an `out` that is channels-last ends a graph
+    if torch.compiler.is_compiling():  # torch.compile up to 2.11 ends a graph at an `out` that is channels-last
         return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
     # Written as 2 [x >= 0] - 1 in place, in x's own dtype: a third of the time of torch.where.
     return torch.ge(x, 0, out=torch.empty_like(x)).mul_(2).sub_(1)

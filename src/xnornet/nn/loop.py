@@ -1,4 +1,4 @@
-"""What one training keeps from step to step: one loop for every data set, network and variant."""
+"""Step after step of a training, its optimizer and learning rate: one loop for every data set, network and variant."""
 
 import math
 import time

@@ -44,10 +44,10 @@ class Block(nn.Module):
     """Two pre-activation 3x3 convolutions, (N, C, H, W) -> (N, O, H/stride, W/stride).
 
     `shortcut="block"`: one skip around both. `"conv"`: one around each (Liu et al. 2018, Bi-Real Net), so that the
-    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution of the stream.
-    `output_norm`: where a convolution adds to the stream; any other is followed by a BatchNorm as it is. In an XNOR
-    network alone, `residual_relu`: what a convolution adds to the stream passes a ReLU first; `normed_shortcut`: the
-    1x1 convolution is of the normalised input, so that what one such convolution amplifies the next one does not
+    float stream passes every sign. Where the shape changes, the skip is a float 1x1 convolution of the stream. The
+    rest is of XNOR networks alone. `output_norm`: where a convolution adds to the stream; any other is followed by a
+    BatchNorm as it is. `residual_relu`: what a convolution adds to the stream passes a ReLU first. `normed_shortcut`:
+    the 1x1 convolution is of the normalised input, so that what one such convolution amplifies the next one does not
     amplify again.
     """
 
@@ -173,9 +173,9 @@ def build_model(
 ) -> LeNet5 | ResNet18:
     """Make a network: `name` lenet5 or resnet18, `variant` float or xnor.
 
-    gradient, input_scaling, output_norm: see `XnorConv2d`; without effect in the float twin. options: `width`,
-    `shortcut`, `residual_relu` and `normed_shortcut` of ResNet-18, see `Block`. ValueError for an unknown name or
-    variant or a wrong value; TypeError for an unknown option.
+    gradient, input_scaling, output_norm: see `XnorConv2d`. options: `width`, `shortcut`, `residual_relu` and
+    `normed_shortcut` of ResNet-18, see `Block`. All but `width` and `shortcut` are without effect in the float twin.
+    ValueError for an unknown name or variant or a wrong value; TypeError for an unknown option.
     """
     if name not in _MODELS:
         raise ValueError(f"unknown model {name!r}: choose from {', '.join(_MODELS)}")
