@@ -7,26 +7,19 @@ import pandas as pd
 import pytest
 
 import xnornet.seeds as under_test
-from xnornet.data import Prepared, prepare
+from xnornet.data import Prepared
 from xnornet.nn.checkpoint import Checkpoints
-from xnornet.params import DatasetParams, Runtime, load
+from xnornet.params import DatasetParams, Params, Runtime
 from xnornet.seeds import summary, train_seeds
 
-ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=7)
 FIRST = {"test_accuracy": 50.0, "validation_accuracy": 51.0, "epochs": 1}
 
 
 @pytest.fixture(scope="module")
-def settings() -> DatasetParams:
-    params = load(ROOT / "params.yaml").digits
-    recipe = params.xnor.model_copy(update={"epochs": 2, "warmup_epochs": 0.0})
-    return params.model_copy(update={"xnor": recipe, "seeds": 3})
-
-
-@pytest.fixture(scope="module")
-def digits(settings: DatasetParams) -> Prepared:
-    return prepare("digits", settings.data)
+def settings(params: Params) -> DatasetParams:
+    recipe = params.digits.xnor.model_copy(update={"epochs": 2, "warmup_epochs": 0.0})
+    return params.digits.model_copy(update={"xnor": recipe, "seeds": 3})
 
 
 class Trainer:

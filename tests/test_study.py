@@ -9,11 +9,10 @@ import pytest
 from scipy import stats
 
 import xnornet.study as under_test
-from xnornet.data import Prepared, prepare
-from xnornet.params import RESIDUAL, Arm, Params, ParamsError, Runtime, Study, load
+from xnornet.data import Prepared
+from xnornet.params import RESIDUAL, Arm, Params, ParamsError, Runtime, Study
 from xnornet.study import compared_with, settings_of, shrink, study, summary
 
-ROOT = Path(__file__).parents[1]
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
 FIRST = Arm(
     gradient="corrected",
@@ -25,16 +24,6 @@ FIRST = Arm(
     clamp=True,
 )
 PLAN = Study(seeds=2, arms={"corrected": FIRST, "paper": Arm(gradient="paper"), "loose": Arm(clamp=False)})
-
-
-@pytest.fixture(scope="module")
-def params() -> Params:
-    return load(ROOT / "params.yaml")
-
-
-@pytest.fixture(scope="module")
-def digits(params: Params) -> Prepared:
-    return prepare("digits", params.digits.data)
 
 
 def short(params: Params, arms: list[str]) -> Any:
@@ -121,12 +110,11 @@ def test_arms_that_make_no_sense(
         study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, identity="", title="")
 
 
-def test_images_are_halved_by_averaging() -> None:
-    data = prepare("shapes", load(ROOT / "params.yaml").shapes.data.model_copy(update={"train": 20, "test": 10}))
-    half = shrink(data, 16)
-    assert half.train.images.shape == (20, 16, 16, 3) and half.classes == data.classes
-    assert abs(half.train.images.mean() - data.train.images.mean()) < 1
-    assert shrink(data, 32).train.images.tobytes() == data.train.images.tobytes()
+def test_images_are_halved_by_averaging(shapes: Prepared) -> None:
+    half = shrink(shapes, 16)
+    assert half.train.images.shape == (len(shapes.train), 16, 16, 3) and half.classes == shapes.classes
+    assert abs(half.train.images.mean() - shapes.train.images.mean()) < 1
+    assert shrink(shapes, 32).train.images.tobytes() == shapes.train.images.tobytes()
 
 
 def test_intervals_are_those_of_a_paired_t_test() -> None:

@@ -7,7 +7,7 @@ import pytest
 from xnornet.data import Prepared, prepare
 from xnornet.params import Params, load
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
