@@ -156,6 +156,13 @@ RESIDUAL = ("residual_relu", "normed_shortcut")
 """What an `Xnor` says of a residual stream."""
 
 
+def check_stream(model: LeNet5Params | ResNet18Params, xnor: Xnor) -> None:
+    """ValueError where `xnor` says something of a residual stream that the network does not have."""
+    for name in RESIDUAL:
+        if getattr(xnor, name) and isinstance(model, LeNet5Params):
+            raise ValueError(f"xnor.{name} is true, but {model.name} has no residual stream: set it to false")
+
+
 class Short(Optimization):
     """The short trainings of a study: which arms, the recipe they share, and the size of the network and its images.
 
@@ -180,9 +187,7 @@ class DatasetParams(Section):
 
     @model_validator(mode="after")
     def _residual_stream(self) -> "DatasetParams":
-        for name in RESIDUAL:
-            if getattr(self.xnor, name) and isinstance(self.model, LeNet5Params):
-                raise ValueError(f"xnor.{name} is true, but {self.model.name} has no residual stream: set it to false")
+        check_stream(self.model, self.xnor)
         return self
 
     def variant(self, name: Variant) -> Optimization:

@@ -19,7 +19,7 @@ from xnornet.data import Images, Prepared
 from xnornet.files import write_json
 from xnornet.nn.checkpoint import key
 from xnornet.nn.training import fit
-from xnornet.params import RESIDUAL, Arm, DatasetParams, LeNet5Params, Optimization, ParamsError, Runtime, Study, Xnor
+from xnornet.params import Arm, DatasetParams, Optimization, ParamsError, Runtime, Study, Xnor, check_stream
 
 CONFIDENCE = 0.95
 CODE = Path(__file__).read_text(encoding="utf-8")
@@ -118,11 +118,12 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
     base, own = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
-    xnor = recipe | base | own
-    for name in RESIDUAL:
-        if xnor[name] and isinstance(params.model, LeNet5Params):
-            raise ParamsError(f"study: an arm has {name}, but {params.model.name} has no residual stream: leave it out")
-    return params.model_copy(update={"model": model, "xnor": Xnor.model_validate(xnor)})
+    xnor = Xnor.model_validate(recipe | base | own)
+    try:
+        check_stream(params.model, xnor)
+    except ValueError as error:
+        raise ParamsError(f"study: in an arm, {error}") from None
+    return params.model_copy(update={"model": model, "xnor": xnor})
 
 
 def shrink(data: Prepared, size: int) -> Prepared:
