@@ -27,19 +27,20 @@ def test_words_of_8_channels_lie_side_by_side(channels):
 
 @pytest.mark.parametrize("channels", [1, 16, 17, 32, 50, 64, 70])
 @pytest.mark.parametrize("depth", [3, 8, 20, 64, 100])
-def test_half_bytes_of_32_channels_lie_side_by_side(channels, depth):
-    """Of panels in pairs the first 16 channels in even bytes; of one without a partner in the first 32, by halves."""
+def test_nibbles_of_32_channels_lie_side_by_side(channels, depth):
+    """The low nibbles of a byte, then the high ones; of either the first 16 channels in even bytes."""
     truths, rows = packed(channels, depth)
     size, count = -(-depth // 8), -(-channels // 32)
-    made = panels._halves(rows, np.array([min(size, 8), size - 8][: 1 + (size > 8)]), lanes=32)
+    made = panels._nibbles(rows, np.array([min(size, 8), size - 8][: 1 + (size > 8)]), lanes=32)
     assert made.ctypes.data % 64 == 0
     assert made.shape == (count, size, 64)
     expected = np.zeros_like(made)
     truths = np.pad(truths, ((0, 0), (0, 8 * size - depth))).reshape(channels, size, 2, 4)
     for channel, byte, half in np.ndindex(channels, size, 2):
         panel, part, lane = channel // 32, channel % 32 // 16, channel % 16
-        place = 32 * half + 2 * lane + part if panel < count // 2 * 2 else 32 * part + 16 * half + lane
-        expected[panel, byte, place] = sum(int(truth) << bit for bit, truth in enumerate(truths[channel, byte, half]))
+        expected[panel, byte, 32 * half + 2 * lane + part] = sum(
+            int(truth) << bit for bit, truth in enumerate(truths[channel, byte, half])
+        )
     assert np.array_equal(made, expected)
 
 
@@ -53,8 +54,8 @@ def test_taps_have_vectors_for_all_channels(depth):
     assert sizes.sum() == panels.vector_count(depth)
 
 
-def test_the_table_has_the_popcounts_of_both_halves():
-    for byte in (0, 0x5A, 0xF1):
-        for weight in range(16):
-            assert LOOKUP_TABLE[byte, 0, weight] == ((byte & 15) ^ weight).bit_count()
-            assert LOOKUP_TABLE[byte, 1, weight] == ((byte >> 4) ^ weight).bit_count()
+def test_the_table_has_the_popcounts_of_two_pixels():
+    for first, second, weight in np.ndindex(16, 16, 16):
+        assert LOOKUP_TABLE[16 * second + first, weight] == (
+            (first ^ weight).bit_count() + 16 * (second ^ weight).bit_count()
+        )

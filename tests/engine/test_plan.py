@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xnornet.engine import plan
-from xnornet.engine.plan import BLOCK, Group, border_groups, join_taps, make_plan, whole_groups
+from xnornet.engine.plan import BLOCK, Group, border_groups, make_plan, whole_groups
 from xnornet.engine.weights import BinaryWeights, Window
 
 TILE = 8
@@ -111,33 +111,3 @@ def test_some_images_of_a_pass_are_the_first_of_its_order() -> None:
     axes = Window(3, 3, padding=1).axes(4, 4)
     made = make_plan(whole_groups(*axes), 1, 3, 4, TILE)
     assert list(made.order) == list(range(64))
-
-
-GAPS = st.sampled_from([0, 0, 0, 16])
-
-
-@given(st.lists(st.lists(st.tuples(st.integers(1, 8), GAPS, GAPS), max_size=12), min_size=1, max_size=4))
-def test_joined_taps_are_the_same_bytes_in_the_same_order(lists) -> None:
-    """Lists of taps: how many bytes each has, and lie between it and the last one in the input and in the weights."""
-    taps = np.array([tap for one in lists for tap in one], np.int64).reshape(-1, 3)
-    sizes, gaps = taps[:, 0], taps[:, 1:]
-    offsets, places = (np.cumsum(sizes + gap) - sizes for gap in gaps.T)
-    counts = np.array([len(one) for one in lists])
-    runs = np.stack([counts, counts, np.cumsum(counts) - counts, counts], axis=1)
-
-    def listed(offsets, places, sizes, runs):
-        """The (offset, place) of each byte, list by list."""
-        return [
-            [
-                (offset + byte, place + byte)
-                for offset, place, size in zip(*(table[at : at + n] for table in (offsets, places, sizes)), strict=True)
-                for byte in range(size)
-            ]
-            for _, _, at, n in runs
-        ]
-
-    joined = join_taps(offsets, places, sizes, runs, 20)
-    assert listed(*joined) == listed(offsets, places, sizes, runs)
-    assert joined[2].max(initial=1) <= 20 and joined[2].min(initial=1) >= 1
-    if not gaps.any() and len(lists) == 1 and sizes.sum():
-        assert len(joined[2]) == -(-sizes.sum() // 20)

@@ -19,15 +19,16 @@ from xnornet.engine.vector import WIDE, Emitter, f32, i8, i64, intrinsic, vector
 # Accumulators (of two registers with carry-save counting) and constants of a loop, and the vectors that it loads, must
 # fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of a vector of 512 bits. An
 # FMA needs 10 chains there, which 5 cycles of latency on two pipes take; no register is left for as many constants.
-COUNTERS = 6 if LOOKUP else (8 if CARRY_SAVE else 12) if WIDE else 3
+COUNTERS = 3 if LOOKUP else (8 if CARRY_SAVE else 12) if WIDE else 3
 PRODUCTS, FACTORS, FLOATS = (12, 12, 16) if WIDE else (10, 2, 8)  # chains, constants, and lanes of each
 WORDS = 2 if CARRY_SAVE else 1  # that one step counts in each accumulator
 LOADED = 64  # vectors that are loaded in turn, 4 KiB: always in L1
 STEPS = 200_000  # of a loop; 0.6 to 3 ms
 REPEATS = 30
 
-POPCOUNT_MACS = 4 * 32 if LOOKUP else 512 * WORDS
-"""One-bit products of one step: half a byte of 32 channels, looked up; a word of 8, or two words carry-saved."""
+POPCOUNT_MACS = 3 * 4 * 2 * 32 if LOOKUP else 512 * WORDS
+"""One-bit products of one step: three halves of bytes of 2 pixels and 32 channels, looked up; a word of 8 channels, or
+two words carry-saved."""
 
 
 def peaks() -> tuple[float, float]:
@@ -37,7 +38,7 @@ def peaks() -> tuple[float, float]:
     In turns, since the clock rate may change; of each the fastest, since whatever else the machine does takes time
     away. On normal data, as layers have them: switching bits takes power, and zeros run a few percent faster.
     """
-    memory, result = aligned((LOADED + 1, 16), np.float32), aligned((2 * max(COUNTERS, PRODUCTS), 64), np.uint8)
+    memory, result = aligned((LOADED + 2, 16), np.float32), aligned((2 * max(COUNTERS, PRODUCTS), 64), np.uint8)
     memory[:] = np.random.default_rng(0).standard_normal(memory.shape)
     addresses = memory.ctypes.data, result.ctypes.data
     loops = _popcount_loop, _fma_loop
@@ -76,8 +77,7 @@ def _loop(
             def step(index: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
                 place = builder.and_(index, e.constant(LOADED - 1))
                 # The memory has room for the vectors after the last place.
-                loaded = [e.load(e.advance(memory, place, 64), kind, 64)]
-                loaded.append(e.load(e.advance(memory, builder.add(place, e.constant(1)), 64), kind, 64))
+                loaded = [e.load(e.advance(memory, builder.add(place, e.constant(k)), 64), kind, 64) for k in range(3)]
                 new = []
                 for accumulator in range(accumulators):
                     old = state[accumulator * registers : (accumulator + 1) * registers]
@@ -102,18 +102,19 @@ def _count(
 ) -> list[ir.Value]:
     (count,) = counter.from_state(state, CARRY_SAVE)
     weights = (constants[index], constants[(index + 1) % COUNTERS])
-    return counter.to_state([counter.add(e, count, list(zip(loaded, weights, strict=True))[:WORDS])])
+    return counter.to_state([counter.add(e, count, list(zip(loaded, weights, strict=False))[:WORDS])])
 
 
 def _look_up(
     e: Emitter, state: list[ir.Value], loaded: list[ir.Value], constants: list[ir.Value], index: int
 ) -> list[ir.Value]:
-    return [e.ir.add(state[0], e.look_up(loaded[0], constants[index]))]
+    found = [e.look_up(table, constants[(index + k) % COUNTERS]) for k, table in enumerate(loaded)]
+    return list(counter.add_found(e, counter.Sums(*state), found))
 
 
 if LOOKUP:
-    # Not unrolled, which makes LLVM keep sums in memory; 12 vector instructions a round hide the loop's own 4.
-    _popcount_loop = _loop(vector(i8, 32), COUNTERS, 1, COUNTERS, False, _look_up)
+    # Not unrolled, which makes LLVM keep sums in memory; 24 vector instructions a round hide the loop's own 4.
+    _popcount_loop = _loop(vector(i8, 32), COUNTERS, 2, COUNTERS, False, _look_up)
 else:
     _popcount_loop = _loop(vector(i64, 8), COUNTERS, 2 if CARRY_SAVE else 1, COUNTERS, True, _count)
 _fma_loop = _loop(

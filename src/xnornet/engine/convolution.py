@@ -6,17 +6,16 @@ from numba import njit
 
 from xnornet.engine.arrays import integers
 from xnornet.engine.counter import CARRY_SAVE, LOOKUP
-from xnornet.engine.lookup import lookup_tile
-from xnornet.engine.panels import PAIR
+from xnornet.engine.lookup import MOST_ROWS, lookup_tile
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, 16
-# registers hold 6 x 2 sums of bytes, 2 times 32 weights, a table and what is found in it.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, 2 pairs
+# of pixels x 2 panels take 8 of 16 registers, and leave room for three tables, weights and what is found.
 # The float convolution's 8 x 2 accumulators hide the latency of their additions.
-BINARY_ROWS, BINARY_PANELS = (6, PAIR) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
+BINARY_ROWS, BINARY_PANELS = (MOST_ROWS, 4) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 
@@ -25,7 +24,7 @@ BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_L
 
 
 def _convolution(
-    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, any_channels: bool
+    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int
 ) -> Callable[..., None]:
     """The loops around a kind of tile: a block of pixels passes one group of panels after the other.
 
@@ -33,7 +32,6 @@ def _convolution(
 
     half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. A tile takes up to a
     second to compile, so that there is none where it does not pay.
-    any_channels: tiles need no mask for channels that do not fill their panels.
     """
 
     def passing(panels: int, masked: bool) -> Callable[..., None]:
@@ -61,8 +59,8 @@ def _convolution(
         return pass_
 
     # Past the last whole group of panels: as many again, of which the last is not full, or one.
-    with_last = panels > 1 and not any_channels
-    full, rest = passing(panels, False), passing(1, not any_channels)
+    with_last = panels > 1
+    full, rest = passing(panels, False), passing(1, True)
     ending = passing(panels, True) if with_last else rest
 
     @njit
@@ -73,7 +71,7 @@ def _convolution(
         runs = integers(op.runs, 4 * blocks[op.block_count])
         count = -(-op.channels // lanes)
         groups = -(-count // panels)
-        whole = (count if any_channels else op.channels // lanes) // panels
+        whole = op.channels // lanes // panels
         for unit in range(first, last):
             block, group = unit // groups, unit % groups
             run, stop, panel = blocks[block], blocks[block + 1], panels * group
@@ -87,12 +85,41 @@ def _convolution(
     return convolve
 
 
-binary_convolution = _convolution(
-    lookup_tile if LOOKUP else binary_tile,
-    BINARY_LANES,
-    BINARY_ROWS,
-    BINARY_PANELS,
-    half=BINARY_ROWS // 2,
-    any_channels=LOOKUP,
+def _lookup_convolution() -> Callable[..., None]:
+    """As `_convolution`, with tiles of any number of pixels, and of channels."""
+    four, two, one = (lookup_tile(panels) for panels in (4, 2, 1))
+
+    @njit
+    def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
+        pixels = op.count * images
+        blocks = integers(op.blocks, op.block_count + 1)
+        runs = integers(op.runs, 4 * blocks[op.block_count])
+        count = -(-op.channels // BINARY_LANES)
+        groups = -(-count // BINARY_PANELS)
+        for unit in range(first, last):
+            block, begin = unit // groups, unit % groups * BINARY_PANELS
+            panels = min(BINARY_PANELS, count - begin)
+            for index in range(blocks[block], blocks[block + 1]):
+                pixel, end = runs[4 * index], min(runs[4 * index + 1], pixels)
+                tap, taps = runs[4 * index + 2], runs[4 * index + 3]
+                while pixel < end:
+                    rows, panel = min(MOST_ROWS, end - pixel), begin
+                    if panels == 4:
+                        four(address, source, target, bits, pixel, panel, tap, taps, rows)
+                    else:
+                        if panels & 2:
+                            two(address, source, target, bits, pixel, panel, tap, taps, rows)
+                            panel += 2
+                        if panels & 1:
+                            one(address, source, target, bits, pixel, panel, tap, taps, rows)
+                    pixel += rows
+
+    return convolve
+
+
+binary_convolution = (
+    _lookup_convolution()
+    if LOOKUP
+    else _convolution(binary_tile, BINARY_LANES, BINARY_ROWS, BINARY_PANELS, half=BINARY_ROWS // 2)
 )
-float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0, any_channels=False)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0)

@@ -11,10 +11,14 @@ The carry is the majority of ones, x1 ^ w1 and x2 ^ w2: where p is 0 the first t
 where p is 1 they differ, and it is the third, p ^ s = ~s.
 
 AVX2 has no popcount of vectors: made of other instructions, it takes, with xor and addition, nine for 256 bits. There
-the sums are looked up: half a byte of the input chooses a table of 16 bytes, popcount(half ^ w) for each w, and a
-shuffle takes from it what half a byte of the weights of each of 32 output channels asks for. Shuffle and addition, two
-instructions, do 128.
-(After T-MAC, Wei et al. 2024, which looks weights of a few bits up in tables of the activations.)
+the sums are looked up, four channels of two pixels at a time. A nibble a of one pixel and a nibble b of the other
+choose a row of 16 bytes from a table, popcount(a ^ w) + 16 popcount(b ^ w) for each w, and a shuffle takes from it what
+the nibbles w of the weights of 32 output channels ask for: 256 products. Three such bytes can be added before one of
+their own nibbles, each a pixel's count, overflows (12 at most). Their sum s is added up twice, as it is and shifted,
+s >> 4, each modulo 256; `separate` has the two pixels' counts from that. Three shuffles, four additions and one shift
+do 768 products.
+(After T-MAC, Wei et al. 2024, which looks weights of a few bits up in tables of the activations, one row of them at a
+time.)
 """
 
 from collections.abc import Sequence
@@ -24,7 +28,7 @@ import numpy as np
 from llvmlite import ir
 
 from xnornet.engine.bits import Bytes, aligned
-from xnornet.engine.vector import CPU, FEATURES, WIDE, Emitter, i32
+from xnornet.engine.vector import CPU, FEATURES, WIDE, Emitter, i16, i32
 
 LOOKUP = "avx2" in FEATURES and "avx512vpopcntdq" not in FEATURES
 """Whether the target counts by looking up: it has shuffles of 256 bits, but no popcount of vectors."""
@@ -36,18 +40,21 @@ pipes; on AMD's Zen 4 it loses as much, since ternary logic has two pipes there 
 XOR3 = 0x96  # truth tables of VPTERNLOG, bit 4a + 2b + c for the inputs a, b, c
 CARRY = 0x3A  # ~b where a, else c
 
-BYTES_AT_MOST = 31
-"""Bytes of the input whose sums, of at most 8 each, a byte holds for sure."""
+PART_BYTES = 30
+"""Bytes of the input whose counts, of at most 8 each, a byte holds for sure; a multiple of 3."""
 
-HALFWORDS_AT_MOST = 8191
-"""And those whose sums 16 bits hold."""
+ROUND_BYTES = 960
+"""And those that are looked up in one round; a multiple of 24, three words."""
+
+SPARE_BYTES = 8
+"""How many more a round may have, or have places for, since it takes taps whole, and words."""
 
 
 def _lookup_table() -> Bytes:
-    """(256, 2, 16): for each byte of the input and each half of it, the popcounts of its xors with 0, 1... 15."""
-    byte, half = np.arange(256)[:, None], np.arange(16)
-    table = aligned((256, 2, 16), np.uint8)
-    table[:, 0], table[:, 1] = np.bitwise_count(byte % 16 ^ half), np.bitwise_count(byte // 16 ^ half)
+    """(256, 16): at a + 16 b the counts of both nibbles with each nibble of the weights."""
+    b, a, w = np.ogrid[:16, :16, :16]
+    table = aligned((256, 16), np.uint8)
+    table[:] = (np.bitwise_count(a ^ w) + 16 * np.bitwise_count(b ^ w)).reshape(256, 16)
     return table
 
 
@@ -99,6 +106,45 @@ def finish(e: Emitter, count: Count) -> ir.Value:
     if count.ones is None:
         return count.total
     return e.ir.add(e.ir.add(count.total, count.total), e.popcount(count.ones))
+
+
+class Sums(NamedTuple):
+    """Of what was found for two pixels, as bytes, modulo 256: sums of all s, and of all s >> 4, shifted in pairs.
+
+    With x and y a byte's two counts, which stay below 256, `plain` is x + 16 y. `shifted` is y in an odd byte. In an
+    even one it is y + 16 x', since the lower nibbles of the odd byte after it, whose count is x', move into it.
+    """
+
+    plain: ir.Value
+    shifted: ir.Value
+
+
+def no_sums(e: Emitter, kind: ir.VectorType) -> Sums:
+    """Sums of nothing."""
+    return Sums(e.zeros(kind), e.zeros(kind))
+
+
+def add_found(e: Emitter, sums: Sums, found: Sequence[ir.Value]) -> Sums:
+    """Add up to three vectors of bytes that were found: of more, a nibble would overflow."""
+    total = found[0]
+    for more in found[1:]:
+        total = e.ir.add(total, more)
+    pairs = e.ir.bitcast(total, ir.VectorType(i16, total.type.count // 2))
+    shifted = e.ir.bitcast(e.ir.lshr(pairs, e.all_lanes(pairs.type, 4)), total.type)
+    return Sums(e.ir.add(sums.plain, total), e.ir.add(sums.shifted, shifted))
+
+
+def separate(e: Emitter, sums: Sums) -> list[list[ir.Value]]:
+    """The counts of each of the two pixels, as 16 bits: those of the even bytes' channels, and of the odd ones'."""
+    builder, kind = e.ir, ir.VectorType(i16, sums.plain.type.count // 2)
+    plain, shifted = (builder.bitcast(part, kind) for part in sums)
+    four, eight, low_byte = (e.all_lanes(kind, value) for value in (4, 8, 0xFF))
+    odd_y = builder.lshr(shifted, eight)
+    odd_y_16 = builder.and_(builder.shl(shifted, four), e.all_lanes(kind, 0xF000))  # modulo 256, where it lies
+    odd_x = builder.lshr(builder.sub(plain, odd_y_16), eight)
+    even_y = builder.and_(builder.sub(shifted, builder.shl(odd_x, four)), low_byte)
+    even_x = builder.and_(builder.sub(plain, builder.shl(even_y, four)), low_byte)
+    return [[even_x, odd_x], [even_y, odd_y]]
 
 
 def _ternary(e: Emitter, a: ir.Value, b: ir.Value, c: ir.Value, table: int) -> ir.Value:

@@ -3,229 +3,186 @@
 from collections.abc import Callable
 
 from llvmlite import ir
+from numba import types
 from numba.core.cgutils import alloca_once
 
+from xnornet.engine.counter import ROUND_BYTES, SPARE_BYTES, Sums, add_found, no_sums, separate
+from xnornet.engine.lookup_input import Places
+from xnornet.engine.lookup_output import HALFWORDS, INTEGERS, LookupEpilogue
 from xnornet.engine.panels import LANES
-from xnornet.engine.tiles import FLOAT_LANES, CountTile, Tile, tile_of
-from xnornet.engine.vector import f32, i1, i8, i16, i32, i64, vector
+from xnornet.engine.rounds import PART, PLACES, ROUND
+from xnornet.engine.tiles import FLOAT_LANES, Tile
+from xnornet.engine.vector import i1, i8, i16, i64, intrinsic, vector
 
 BYTES = vector(i8, LANES)
 
-HALFWORDS, INTEGERS = vector(i16, FLOAT_LANES), vector(i32, FLOAT_LANES)
-"""Sums of as many channels as the epilogue takes at a time."""
+ROUND_PLACES = PLACES * (ROUND_BYTES + SPARE_BYTES)
+"""Bytes of a pair of pixels' places in a round."""
+
+MOST_ROWS = 16
+"""Pixels of a tile: a part's weights come into L1 once for all of them."""
+
+PAIRS = {4: 1, 2: 2, 1: 2}
+"""Pairs of pixels that are counted at a time in tiles of so many panels: what the registers hold of their sums."""
 
 
 class LookupTile(Tile):
-    """Sums of 8 input and 32 output channels at a time, any number of the latter: there is no `masked` tile.
+    """Sums of pairs of pixels and of 32 output channels, any number of either, so that no tile is `masked`.
 
-    Sums are bytes at first. Before these are full, after `chunk` taps, they are added to sums of 16 bits, and before
-    those are, after `chunks` times as many, to sums of 32: only windows of more than about 8,000 bytes need these.
-    The sums of 16 channels each, [row][panel][half], go through memory to the epilogue, one function for all tiles:
-    they are too many for the registers.
+    A round (see `rounds`) writes down the places in the table that its taps ask for, then looks up and adds, part by
+    part: of a pair of pixels in registers, as bytes, then in memory, as 16 bits. Where a window has several rounds, 32
+    bits take the sums of each. The epilogue, one function for all tiles, finds them in memory, of 16 channels each,
+    [row][panel][half of the panel]. A last pixel without a partner is its own.
     """
 
     lanes = LANES
     part = FLOAT_LANES
+
+    def __init__(self, builder: ir.IRBuilder, args: list[ir.Value], panels: int) -> None:
+        *args, self.row_count = args
+        super().__init__(builder, args, MOST_ROWS, panels, masked=False)
+        e, self.at_once, most = self.e, PAIRS[panels], 2 * MOST_ROWS * panels
+        pixels = 2 * self.at_once
+        self.turns = builder.udiv(builder.add(self.row_count, e.constant(pixels - 1)), e.constant(pixels))
+        self.vectors = builder.mul(self.turns, e.constant(2 * pixels * panels))  # of sums
+        self.large = builder.trunc(self.field("large"), i1)
+        self.table = self.field("lookup")
+        self.halfwords, self.integers, self.places = (
+            builder.ptrtoint(alloca_once(builder, kind, size), i64)
+            for kind, size in (
+                (HALFWORDS, most),
+                (INTEGERS, most),
+                (vector(i8, 32), MOST_ROWS // 2 * ROUND_PLACES // 32),
+            )
+        )
 
     def emit(self) -> None:
         e, builder = self.e, self.e.ir
-        count = 2 * self.rows * self.panels
-        halfwords, integers = (
-            builder.ptrtoint(alloca_once(builder, kind, count), i64) for kind in (HALFWORDS, INTEGERS)
-        )
-        self.count(halfwords, integers)
+        self.clear(self.halfwords, HALFWORDS)
+        e.when(self.large, [], lambda _, __: self.clear(self.integers, INTEGERS))
+        e.loop(self.taps, [], self.pass_round)  # the taps of a run are rounds here
         arguments = [self.op, self.source, self.target, self.bits, self.pixel, self.panel]
-        sizes = [e.constant(self.rows), e.constant(2 * self.panels)]
-        builder.call(_epilogue(builder.module), [*arguments, halfwords, integers, *sizes])
+        sizes = [self.row_count, e.constant(2 * self.panels)]
+        builder.call(_function(builder.module, LookupEpilogue), [*arguments, self.halfwords, self.integers, *sizes])
 
-    def count(self, halfwords: ir.Value, integers: ir.Value) -> None:
-        """Store the sums at `halfwords` or, of a large kernel, at `integers`."""
+    def pass_round(self, number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
         e, builder = self.e, self.e.ir
-        chunk, most = self.field("chunk"), self.field("chunks")
-        chunks = builder.udiv(builder.add(self.taps, builder.sub(chunk, e.constant(1))), chunk)
-        rounds = builder.add(builder.sdiv(builder.sub(chunks, e.constant(1)), most), e.constant(1))  # one at least
-        count_bytes = self.byte_counter()
-
-        def count_round(index: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            start = builder.mul(index, most)
-
-            def count_chunk(index: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                first = builder.mul(builder.add(start, index), chunk)
-                byte_sums = count_bytes(first, e.smaller(builder.sub(self.taps, first), chunk))
-                new = [part for total in byte_sums for part in self.widen(total)]
-                return [builder.add(a, b) for a, b in zip(sums, new, strict=True)]
-
-            zeros = [e.zeros(HALFWORDS)] * (2 * self.rows * self.panels)
-            sums = self.counts(e.loop(e.smaller(builder.sub(chunks, start), most), zeros, count_chunk))
-            for number, total in enumerate(sums):
-                e.store(total, e.advance(halfwords, number, 32), 32)
-
-            def add_to_integers(_: ir.Value, __: list[ir.Value]) -> list[ir.Value]:
-                first = builder.icmp_signed("==", index, e.constant(0))
-                for number, total in enumerate(sums):
-                    place = e.advance(integers, number, 64)
-                    old = builder.select(first, e.zeros(INTEGERS), e.load(place, INTEGERS, 32))
-                    e.store(builder.add(old, builder.zext(total, INTEGERS)), place, 32)
-                return []
-
-            return e.when(builder.trunc(self.field("large"), i1), [], add_to_integers)
-
-        e.loop(rounds, [], count_round)
-
-    def byte_counter(self) -> Callable[[ir.Value, ir.Value], list[ir.Value]]:
-        """A function of a tap and how many follow: the accumulators, sums as bytes of all these."""
-        e, builder = self.e, self.e.ir
-        table, sizes = self.field("lookup"), e.advance(self.field("sizes"), self.first_tap, 8)
-        windows = [builder.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
+        entry = e.advance(self.field("rounds"), builder.add(self.first_tap, number), ROUND)
+        pairs = builder.mul(self.turns, e.constant(self.at_once))
+        arguments = [self.op, self.source, self.pixel, self.row_count, pairs, entry, self.places]
+        builder.call(_function(builder.module, Places), [*arguments, e.constant(ROUND_PLACES)])
+        first, end = (e.load(e.advance(entry, index, 8), i64, 8) for index in (2, 3))
+        parts = e.advance(self.field("parts"), first, PART)
         panels = [self.weights(panel) for panel in range(self.panels)]
 
-        def count_tap(tap: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-            offset, place = self.tap(tap)
-            words = [builder.add(window, offset) for window in windows]
-            vectors = [builder.add(panel, place) for panel in panels]
+        def count_part(number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            fields = (e.load(e.advance(e.advance(parts, number, PART), index, 8), i64, 8) for index in range(4))
+            place, weight, threes, rest = fields
+            places, weights = builder.add(self.places, place), [builder.add(panel, weight) for panel in panels]
+            count = lambda turn, _: self.count_pairs(turn, places, weights, threes, rest)  # noqa: E731
+            return e.loop(self.turns, [], count, unroll=False)
 
-            def count_byte(byte: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
-                values = [builder.zext(e.load(builder.add(word, byte), i8, 1), i64) for word in words]
-                tables = [e.advance(table, value, 32) for value in values]
-                return self.add_byte(sums, tables, [e.advance(panel, byte, 64) for panel in vectors])
+        e.loop(builder.sub(end, first), [], count_part, unroll=False)
+        return e.when(self.large, [], lambda _, __: self.enlarge())
 
-            return e.loop(e.load(e.advance(sizes, tap, 8), i64, 8), sums, count_byte)
-
-        def count(first: ir.Value, taps: ir.Value) -> list[ir.Value]:
-            zeros = [e.zeros(BYTES)] * self.accumulators
-            return e.loop(taps, zeros, lambda index, sums: count_tap(builder.add(first, index), sums))
-
-        return count
-
-    @property
-    def accumulators(self) -> int:
-        """Of 32 bytes: here [row][panel] in one list."""
-        return self.rows * self.panels
-
-    def add_byte(self, sums: list[ir.Value], tables: list[ir.Value], vectors: list[ir.Value]) -> list[ir.Value]:
-        """Count a byte of the input of each row. Addresses: tables, both of a byte; vectors, weights of each panel.
-
-        All loads come before what is done with them: LLVM keeps to that, and up to a fifth is lost otherwise.
-        """
-        e = self.e
-        for half in range(2):
-            weights = [e.load(e.advance(panel, half, 32), BYTES, 32) for panel in vectors]
-            rows = [e.twice(e.load(e.advance(both, half, 16), vector(i8, 16), 16)) for both in tables]
-            found = [e.look_up(row, w) for row in rows for w in weights]
-            sums = [e.ir.add(total, part) for total, part in zip(sums, found, strict=True)]
-        return sums
-
-    def widen(self, byte_sums: ir.Value) -> list[ir.Value]:
-        """An accumulator as words of 16 bits, and its odd bytes alone."""
-        both = self.e.ir.bitcast(byte_sums, HALFWORDS)
-        return [both, self.e.ir.lshr(both, self.e.all_lanes(HALFWORDS, 8))]
-
-    def counts(self, sums: list[ir.Value]) -> list[ir.Value]:
-        """From sums of these: 256 times the odd ones taken from the former leave the even bytes, modulo 2^16."""
+    def count_pairs(
+        self, turn: ir.Value, places: ir.Value, weights: list[ir.Value], threes: ir.Value, rest: ir.Value
+    ) -> list[ir.Value]:
+        """Add what a part counts for some pairs of pixels to their halfwords."""
         e, builder = self.e, self.e.ir
-        eight = e.all_lanes(HALFWORDS, 8)
-        pairs = zip(sums[::2], sums[1::2], strict=True)
-        return [part for both, odd in pairs for part in (builder.sub(both, builder.shl(odd, eight)), odd)]
+        first = e.advance(places, turn, self.at_once * ROUND_PLACES)
+        done = builder.mul(threes, e.constant(6))
 
+        def three_bytes(number: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            nibble = builder.mul(number, e.constant(6))
+            for triple in (nibble, builder.add(nibble, e.constant(3))):
+                sums = self.look_up(first, weights, triple, 3, sums)
+            return sums
 
-class LonePanelTile(LookupTile):
-    """One panel, of another layout: one load brings both tables of a byte, for the two halves of 16 channels' weights.
+        def one_nibble(number: ir.Value, sums: list[ir.Value]) -> list[ir.Value]:
+            return self.look_up(first, weights, builder.add(done, number), 1, sums)
 
-    With two panels to look up for, a table of its own in both halves of a register costs less.
-    """
-
-    @property
-    def accumulators(self) -> int:
-        """[row][16 channels], the sums of the low and of the high halves of the input's bytes apart."""
-        return 2 * self.rows
-
-    def add_byte(self, sums: list[ir.Value], tables: list[ir.Value], vectors: list[ir.Value]) -> list[ir.Value]:
-        e = self.e
-        weights = [e.load(e.advance(vectors[0], part, 32), BYTES, 32) for part in range(2)]
-        rows = [e.load(both, BYTES, 32) for both in tables]
-        found = [e.look_up(row, w) for row in rows for w in weights]
-        return [e.ir.add(total, part) for total, part in zip(sums, found, strict=True)]
-
-    def widen(self, byte_sums: ir.Value) -> list[ir.Value]:
-        """The two halves together: still at most 8 for each byte of the input."""
-        low, high = self.e.split(byte_sums, 2)
-        return [self.e.ir.zext(self.e.ir.add(low, high), HALFWORDS)]
-
-    def counts(self, sums: list[ir.Value]) -> list[ir.Value]:
-        """The sums themselves."""
-        return sums
-
-
-class _Epilogue(CountTile):
-    """What comes after the sums, for any number of rows and channels."""
-
-    lanes = LANES
-    part = FLOAT_LANES
-
-    def __init__(self, builder: ir.IRBuilder, args: list[ir.Value]) -> None:
-        *args, self.halfwords, self.integers, self.row_count, self.groups = args
-        super().__init__(builder, [*args, ir.Constant(i64, 0), ir.Constant(i64, 0)], 0, 0, masked=False)
-        # One for all modes: alloca_once clears it, in every call of the function.
-        self.copy = builder.ptrtoint(alloca_once(builder, vector(f32, FLOAT_LANES)), i64)
-
-    def accumulate(self) -> list[list[ir.Value]]:
+        sums = [value for _ in range(self.at_once * self.panels) for value in no_sums(e, BYTES)]
+        sums = e.loop(rest, e.loop(threes, sums, three_bytes), one_nibble, unroll=False)
+        target = e.advance(self.halfwords, turn, 4 * self.at_once * self.panels * 32)
+        for index in range(self.at_once * self.panels):
+            pair, panel = divmod(index, self.panels)
+            for row, halves in enumerate(separate(e, Sums(*sums[2 * index : 2 * index + 2]))):
+                for half, total in enumerate(halves):
+                    place = e.advance(target, ((2 * pair + row) * self.panels + panel) * 2 + half, 32)
+                    e.store(builder.add(e.load(place, HALFWORDS, 32), total), place, 32)
         return []
 
-    def epilogue(self, mode: int, accumulators: list[list[ir.Value]]) -> None:
+    def look_up(
+        self, places: ir.Value, weights: list[ir.Value], nibble: ir.Value, count: int, sums: list[ir.Value]
+    ) -> list[ir.Value]:
+        """The sums, [pair][panel], with those of up to three nibbles from one on.
+
+        A pair and a panel after the other, each from its tables to its sums: so LLVM keeps all in registers.
+        """
+        e, builder = self.e, self.e.ir
+        vectors = [e.advance(panel, nibble, 32) for panel in weights]
+        new: list[ir.Value] = []
+        for pair in range(self.at_once):
+            tables = []
+            for number in range(count):
+                place = e.advance(e.advance(places, nibble, PLACES // 2), pair * ROUND_PLACES + number * PLACES // 2, 1)
+                values = builder.add(self.table, builder.zext(e.load(place, i16, 2), i64))
+                tables.append(e.twice(e.load(values, vector(i8, 16), 16)))
+            for panel in vectors:
+                wanted = [e.load(e.advance(panel, number, 32), BYTES, 32) for number in range(count)]
+                found = [e.look_up(table, index) for table, index in zip(tables, wanted, strict=True)]
+                new += add_found(e, Sums(*sums[len(new) : len(new) + 2]), found)
+        return new
+
+    def enlarge(self) -> list[ir.Value]:
+        """Move the sums from 16 to 32 bits."""
         e, builder = self.e, self.e.ir
 
-        def finish_group(group: ir.Value, masked: bool) -> list[ir.Value]:
-            self.masked = masked
-            finish = self.finisher(mode, group)
-
-            def finish_row(row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-                number = builder.add(builder.mul(row, self.groups), group)
-                halfwords, integers = e.advance(self.halfwords, number, 32), e.advance(self.integers, number, 64)
-                counts = builder.zext(e.load(halfwords, HALFWORDS, 32), INTEGERS)
-                large = builder.trunc(self.field("large"), i1)
-                finish(row, e.when(large, [counts], lambda _, __: [e.load(integers, INTEGERS, 32)]))
-                return []
-
-            return e.loop(self.row_count, [], finish_row, unroll=False)
-
-        left = builder.sub(self.field("channels"), self.first)
-        whole = e.smaller(builder.lshr(left, e.constant(4)), self.groups)
-        e.loop(whole, [], lambda group, _: finish_group(group, False), unroll=False)
-        rest = e.smaller(builder.sub(left, builder.mul(whole, e.constant(16))), builder.sub(self.groups, whole))
-        e.when(builder.icmp_signed(">", rest, e.constant(0)), [], lambda _, __: finish_group(whole, True))
-
-    def store_floats(self, value: ir.Value, address: ir.Value, mask: ir.Value | None) -> None:
-        """Of a group that is not whole, one float after the other: AVX2's masked stores are slow on AMD's cores."""
-        if mask is None:
-            super().store_floats(value, address, None)
-            return
-        e, builder = self.e, self.e.ir
-        e.store(value, self.copy, 32)
-
-        def store(lane: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            e.store(e.load(e.advance(self.copy, lane, 4), f32, 4), e.advance(address, lane, 4), 4)
+        def move(number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            old, new = e.advance(self.integers, number, 64), e.advance(self.halfwords, number, 32)
+            total = builder.add(e.load(old, INTEGERS, 32), builder.zext(e.load(new, HALFWORDS, 32), INTEGERS))
+            e.store(total, old, 32)
             return []
 
-        e.loop(builder.and_(self.field("channels"), e.constant(FLOAT_LANES - 1)), [], store, unroll=False)
+        e.loop(self.vectors, [], move, unroll=False)
+        return self.clear(self.halfwords, HALFWORDS)
 
-    def to_integers(self, accumulators: list[ir.Value]) -> ir.Value:
-        (counts,) = accumulators
-        return counts
+    def clear(self, place: ir.Value, kind: ir.VectorType) -> list[ir.Value]:
+        e = self.e
+
+        def clear_one(number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+            e.store(e.zeros(kind), e.advance(place, number, 2 * kind.element.width), 32)
+            return []
+
+        return e.loop(self.vectors, [], clear_one)
 
 
-def _epilogue(module: ir.Module) -> ir.Function:
-    """The function of the module, made when first asked for."""
-    name = "xnornet.epilogue"
+def _function(module: ir.Module, emitter: type[Places] | type[LookupEpilogue]) -> ir.Function:
+    """The function of the module that the class emits, made when first asked for."""
+    name = f"xnornet.{emitter.__name__}"
     if name not in module.globals:
-        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * 10), name)
+        function = ir.Function(module, ir.FunctionType(ir.VoidType(), [i64] * emitter.arguments), name)
         function.linkage = "internal"
         function.attributes.add("noinline")
         builder = ir.IRBuilder(function.append_basic_block())
-        _Epilogue(builder, list(function.args)).emit()
+        emitter(builder, list(function.args)).emit()
         builder.ret_void()
     return module.globals[name]
 
 
-def lookup_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[..., None]:
-    """As `tiles.binary_tile`."""
-    return tile_of(LonePanelTile if panels == 1 else LookupTile, rows, panels, masked)
+def lookup_tile(panels: int) -> Callable[..., None]:
+    """Intrinsic `tile(op, source, target, bits, pixel, panel, first_round, rounds, rows)`, as `tiles.binary_tile`.
+
+    rows: pixels, up to `MOST_ROWS`; rounds: how many, from entry `first_round` of the record's rounds on.
+    """
+
+    @intrinsic
+    def tile(context, op, source, target, bits, pixel, panel, first, rounds, rows):  # type: ignore[no-untyped-def]
+        def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+            LookupTile(builder, args, panels).emit()
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 9), codegen
+
+    return tile

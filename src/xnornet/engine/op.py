@@ -47,8 +47,10 @@ FIELDS = (
     "weights",  # panels of output channels, (panels, vectors, 64 bytes), see `panels`
     "offsets",  # int64 (entries, 2), bytes of each tap from a window's first word or float, and from a panel's first
     # weight; NORMALIZE: see `builder`
-    "sizes",  # int64 (entries,), looked up: vectors of weights of each tap
-    "lookup",  # uint8 (256, 2, 16), see `counter`
+    "lookup",  # looked up: uint8 (256, 16), see `counter`
+    "rounds",  # int64 (rounds, 4), (stretches, 3) and (parts, 4), in place of `offsets`, see `rounds.Rounds`
+    "stretches",
+    "parts",
     "runs",  # int64 (runs, 4), see `plan.Plan`, as for `blocks` and the order of the pixels in all tables of them
     "blocks",  # int64 (blocks + 1,)
     "order",  # int32 (pixels of a pass,), number of the pixel's result
@@ -62,9 +64,7 @@ FIELDS = (
     "flip",  # uint8 (channels / 8,), bits to invert after the comparison
     # Sizes.
     "vectors",  # of weights, in a panel
-    "chunk",  # looked up: taps whose sums a byte holds,
-    "chunks",  # chunks whose sums 16 bits hold,
-    "large",  # 1 if a run has more taps than chunk x chunks
+    "large",  # looked up: 1 if a run has several rounds
     "block_count",
     "channels",  # of the output
     "count",  # output pixels of one image

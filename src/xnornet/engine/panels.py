@@ -2,8 +2,7 @@
 
 A tap of a binary convolution is a word of 64 input channels. Where words are counted whole, it has one vector, with the
 word of each of 8 output channels. Where bytes are looked up (see `counter`), it has a vector for every byte that has
-channels in it: for each of 32 output channels the low half of the byte, then for each the high half; the last panel,
-if it has no partner, both halves for each 16.
+channels in it: for each of 32 output channels the byte's low nibble, then for each the high one.
 """
 
 import numpy as np
@@ -17,9 +16,6 @@ VECTOR = 64
 
 LANES = 32 if LOOKUP else 8
 """Output channels a panel."""
-
-PAIR = 2
-"""Panels for which a tile looks up together; a last one without a partner has a tile and a layout of its own."""
 
 STEP = 8 if LOOKUP else WORD
 """Input channels a vector of weights is for."""
@@ -46,7 +42,7 @@ def in_panels(rows: Words, sizes: NDArray[np.int64]) -> Bytes:
 
     sizes: vectors of each tap. Missing channels are zero.
     """
-    return _halves(rows, sizes, LANES) if LOOKUP else _words(rows, LANES)
+    return _nibbles(rows, sizes, LANES) if LOOKUP else _words(rows, LANES)
 
 
 def _words(rows: Words, lanes: int) -> Bytes:
@@ -59,20 +55,17 @@ def _words(rows: Words, lanes: int) -> Bytes:
     return out.view(np.uint8)
 
 
-def _halves(rows: Words, sizes: NDArray[np.int64], lanes: int) -> Bytes:
-    """Of panels that pass in pairs, bytes 0, 2, 4... of a vector are the first 16 channels, 1, 3, 5... the other 16.
+def _nibbles(rows: Words, sizes: NDArray[np.int64], lanes: int) -> Bytes:
+    """Bytes 0, 2, 4... of half a vector are the first 16 channels of a panel, 1, 3, 5... the other 16.
 
-    So the counts of each 16 channels stand side by side once even and odd bytes are taken apart. Of a last panel
-    without a partner, each 16 channels have 32 bytes for themselves: the low halves, then the high ones.
+    So the counts of each 16 channels stand side by side once even and odd bytes are taken apart.
     """
     channels, taps = rows.shape
     each = np.ascontiguousarray(rows).view(np.uint8).reshape(channels, taps, 8)
     used = each[:, np.arange(8) < sizes[:, None]]
-    halves = np.zeros((-(-channels // lanes) * lanes, used.shape[1], 2), np.uint8)
-    halves[:channels, :, 0], halves[:channels, :, 1] = used & 15, used >> 4
-    parts = halves.reshape(-1, 2, lanes // 2, used.shape[1], 2)  # (panel, 16 channels, channel, byte, half)
+    nibbles = np.zeros((-(-channels // lanes) * lanes, used.shape[1], 2), np.uint8)
+    nibbles[:channels, :, 0], nibbles[:channels, :, 1] = used & 15, used >> 4
+    parts = nibbles.reshape(-1, 2, lanes // 2, used.shape[1], 2)  # (panel, half of it, channel, byte, nibble)
     out = aligned((len(parts), used.shape[1], VECTOR), np.uint8)
-    paired = len(parts) // PAIR * PAIR
-    out[:paired] = parts[:paired].transpose(0, 3, 4, 2, 1).reshape(out[:paired].shape)
-    out[paired:] = parts[paired:].transpose(0, 3, 1, 4, 2).reshape(out[paired:].shape)
+    out[:] = parts.transpose(0, 3, 4, 2, 1).reshape(out.shape)
     return out

@@ -138,29 +138,3 @@ def _blocks(runs: NDArray[np.int64]) -> Iterator[int]:
             yield index
             begin = runs[index, 0]
     yield len(runs)
-
-
-def join_taps(
-    offsets: NDArray[np.int64], places: NDArray[np.int64], sizes: NDArray[np.int64], runs: NDArray[np.int64], most: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Taps that follow each other in the input and in the weights as one, divided evenly where it has more than `most`.
-
-    offsets, places: of each entry of a plan's taps, bytes of the input and vectors of the weights, one for each byte;
-    sizes: vectors of each; runs: of the plan. Returns the same of the joined taps.
-    """
-    follows = (offsets[1:] == offsets[:-1] + sizes[:-1]) & (places[1:] == places[:-1] + sizes[:-1])
-    begins = np.ones(len(offsets) + 1, bool)
-    begins[1:-1] = ~follows
-    begins[runs[:, 2]] = True  # each list of taps is by itself
-    starts = np.flatnonzero(begins[:-1])
-    lengths = np.add.reduceat(sizes, starts)
-    parts = -(-lengths // most)
-    first = np.concatenate([[0], np.cumsum(parts)])  # of the joined taps of each stretch
-    stretch = np.repeat(np.arange(len(starts)), parts)
-    part = np.arange(first[-1]) - first[stretch]
-    begin, end = (lengths[stretch] * number // parts[stretch] for number in (part, part + 1))
-    of_entry = first[np.searchsorted(starts, np.arange(len(offsets) + 1))]
-    joined = runs.copy()
-    joined[:, 2] = of_entry[runs[:, 2]]
-    joined[:, 3] = of_entry[runs[:, 2] + runs[:, 3]] - joined[:, 2]
-    return offsets[starts][stretch] + begin, places[starts][stretch] + begin, end - begin, joined

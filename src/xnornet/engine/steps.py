@@ -6,12 +6,13 @@ import numpy as np
 
 from xnornet.engine import bits
 from xnornet.engine.convolution import BINARY_GROUP, BINARY_ROWS, FLOAT_GROUP, FLOAT_ROWS
-from xnornet.engine.counter import BYTES_AT_MOST, HALFWORDS_AT_MOST, LOOKUP, LOOKUP_TABLE
+from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
 from xnornet.engine.op import Kind, Mode
 from xnornet.engine.panels import VECTOR
-from xnornet.engine.plan import Plan, border_groups, join_taps, make_plan, whole_groups
+from xnornet.engine.plan import Plan, border_groups, make_plan, whole_groups
 from xnornet.engine.program import Buffer, Program, Shape, Value, row_units
-from xnornet.engine.tiles import LIMIT
+from xnornet.engine.rounds import make_rounds
+from xnornet.engine.tiles import limit_type
 from xnornet.engine.weights import (
     BinaryWeights,
     FloatWeights,
@@ -149,10 +150,13 @@ def add_binary_conv(
     groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, words, BINARY_ROWS)
     pattern, starts = weights.border(*axes, groups)
     plan = make_plan(groups, words, columns.kernel, program.batch, BINARY_ROWS)
+    planned = _planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, looked_up=LOOKUP)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
-        table = per_channel(count_limits(starts, epilogue.threshold), out.depth, -1, LIMIT)
+        kind = limit_type(large=bool(planned.get("large")))
+        limits = count_limits(starts, epilogue.threshold).clip(max=np.iinfo(kind).max)
+        table = per_channel(limits, out.depth, -1, kind)
     else:
         table = per_channel(starts, out.depth, 0, np.float32)
     program.work += _products(shape, window, out)
@@ -166,7 +170,7 @@ def add_binary_conv(
         pixels=pixels[plan.order],
         border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
         table=table,
-        **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, joined=LOOKUP),
+        **planned,
         **epilogue.fields(out, program.batch, plan),
     )
 
@@ -204,32 +208,26 @@ def _products(shape: Shape, window: Window, out: Shape) -> int:
     return out.pixels * out.depth * shape.depth * window.kernel_height * window.kernel_width
 
 
-def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, joined: bool = False) -> dict[str, Value]:
+def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, looked_up: bool = False) -> dict[str, Value]:
     """The fields of a plan.
 
     offsets: bytes from a window's first word or float to that of each tap of the kernel; sizes: vectors of weights of
-    each; joined: the vectors of a tap are for its bytes, so that taps that follow each other may be one.
+    each; looked_up: in rounds.
     """
-    vectors = int(sizes.sum())
     places = np.cumsum(sizes) - sizes
-    offsets, places, sizes, runs = offsets[plan.taps], places[plan.taps], sizes[plan.taps], plan.runs
-    sums: dict[str, Value] = {}
-    if joined:
-        offsets, places, sizes, runs = join_taps(offsets, places, sizes, runs, BYTES_AT_MOST)
-        longest = int(sizes.max(initial=1))
-        chunk = BYTES_AT_MOST // longest
-        chunks = HALFWORDS_AT_MOST // (chunk * longest)
-        large = int(runs[:, 3].max() > chunk * chunks)
-        sums = {"sizes": sizes, "chunk": chunk, "chunks": chunks, "large": large}
-    return {
-        "offsets": np.stack([offsets, VECTOR * places], axis=1).astype(np.int64),
-        "vectors": vectors,
-        "runs": runs,
+    offsets, places = offsets[plan.taps], places[plan.taps]
+    fields: dict[str, Value] = {
+        "vectors": int(sizes.sum()),
+        "runs": plan.runs,
         "blocks": plan.blocks,
         "block_count": len(plan.blocks) - 1,
         "order": int32(plan.order),
-        **sums,
     }
+    if not looked_up:
+        return {**fields, "offsets": np.stack([offsets, VECTOR * places], axis=1).astype(np.int64)}
+    rounds, stretches, parts, runs = make_rounds(offsets, places, sizes[plan.taps], plan.runs, VECTOR)
+    large = int(runs[:, 3].max() > 1)
+    return {**fields, "rounds": rounds, "stretches": stretches, "parts": parts, "runs": runs, "large": large}
 
 
 def add_input_scale(

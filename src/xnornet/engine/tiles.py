@@ -22,8 +22,11 @@ from xnornet.engine.vector import Emitter, f32, i32, i64, intrinsic, vector
 
 FLOAT_LANES = 16  # 16 float32 fill 512 bits
 
-LIMIT = np.int32 if LOOKUP else np.int64
-"""Type of the popcounts, and of the limits that they are compared with."""
+
+def limit_type(large: bool) -> type[np.signedinteger]:
+    """Of the limits that popcounts are compared with; large: these have several rounds, where they are looked up."""
+    return (np.int32 if large else np.int16) if LOOKUP else np.int64
+
 
 FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.RELU, Mode.STORE | Mode.BITS, Mode.BITS)
 BINARY_MODES = (
