@@ -12,9 +12,9 @@ from xnornet.engine.vector import WIDE
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Looking up, 2 pairs
-# of pixels x 2 panels take 8 of 16 registers, and leave room for three tables, weights and what is found.
-# The float convolution's 8 x 2 accumulators hide the latency of their additions.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. (`lookup` has tiles
+# of its own.) The float convolution's 8 x 2 accumulators hide the latency of their additions; with registers of 8
+# floats those of 4 x 1 tiles do, or 8 x 1 where the last 8 channels of a panel are missing.
 BINARY_ROWS, BINARY_PANELS = (MOST_ROWS, 4) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
@@ -24,20 +24,21 @@ BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_L
 
 
 def _convolution(
-    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int
+    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, half_panels: bool
 ) -> Callable[..., None]:
     """The loops around a kind of tile: a block of pixels passes one group of panels after the other.
 
-    The group's weights stay in L1 meanwhile or, looked up, come from L2, in order.
+    The group's weights stay in L1 meanwhile.
 
-    half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. A tile takes up to a
-    second to compile, so that there is none where it does not pay.
+    half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. half_panels: whether
+    there are tiles for a last panel of which no more than half is there. A tile takes up to a second to compile, so
+    that there is none where it does not pay.
     """
 
-    def passing(panels: int, masked: bool) -> Callable[..., None]:
-        """A function that takes the runs from `run` to `stop` through tiles of so many panels."""
+    def passing(rows: int, panels: int, masked: bool, **kind: bool) -> Callable[..., None]:
+        """A function that takes the runs from `run` to `stop` through tiles of so many rows and panels."""
         with_half = half > 0 and not masked
-        wide, narrow = make_tile(rows, panels, masked=masked), make_tile(1, panels, masked=masked)
+        wide, narrow = (make_tile(count, panels, masked=masked, **kind) for count in (rows, 1))
         middle = make_tile(half, panels) if with_half else narrow
 
         @njit(inline="always")
@@ -60,8 +61,9 @@ def _convolution(
 
     # Past the last whole group of panels: as many again, of which the last is not full, or one.
     with_last = panels > 1
-    full, rest = passing(panels, False), passing(1, True)
-    ending = passing(panels, True) if with_last else rest
+    full, rest = passing(rows, panels, False), passing(rows, 1, True)
+    ending = passing(rows, panels, True) if with_last else rest
+    small = passing(2 * rows, 1, True, half_panel=True) if half_panels else rest
 
     @njit
     def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
@@ -79,6 +81,8 @@ def _convolution(
                 full(address, source, target, bits, runs, run, stop, pixels, panel)
             elif with_last and count - panel == panels:
                 ending(address, source, target, bits, runs, run, stop, pixels, panel)
+            elif half_panels and op.channels - lanes * panel <= lanes // 2:
+                small(address, source, target, bits, runs, run, stop, pixels, panel)
             else:
                 rest(address, source, target, bits, runs, run, stop, pixels, panel)
 
@@ -120,6 +124,6 @@ def _lookup_convolution() -> Callable[..., None]:
 binary_convolution = (
     _lookup_convolution()
     if LOOKUP
-    else _convolution(binary_tile, BINARY_LANES, BINARY_ROWS, BINARY_PANELS, half=BINARY_ROWS // 2)
+    else _convolution(binary_tile, BINARY_LANES, BINARY_ROWS, BINARY_PANELS, half=BINARY_ROWS // 2, half_panels=False)
 )
-float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0, half_panels=not WIDE)

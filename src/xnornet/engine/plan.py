@@ -13,8 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 128
-"""Pixels, about, that pass all panels together: few enough for L1, enough to read the weights, in L2, seldom."""
+from xnornet.engine.counter import LOOKUP
+
+BLOCK = 64 if LOOKUP else 128
+"""Pixels, about, that pass all panels together: few enough for L1, enough to read the weights, in L2, seldom. Where
+sums are looked up, tiles see to that; their panels are wide, and threads share what passes a group of them.
+"""
 
 NARROW_TILE = 1.25
 """What a pixel costs in a tile of one row, where it costs 1 in a full one or in one of half the rows: measured."""

@@ -126,7 +126,7 @@ class Tile:
             offset, place = self.tap(tap)
             weights = [e.load(e.ir.add(panel, place), kind, 64) for panel in panels]
             values = [e.load(e.ir.add(window, offset), element, 8 if element is i64 else 4) for window in windows]
-            return [[(e.splat(value, self.lanes), w) for w in weights] for value in values]
+            return [[(e.splat(value, kind.count), w) for w in weights] for value in values]
 
         return read
 
@@ -274,7 +274,7 @@ class FloatTile(Tile):
 
     def accumulate(self) -> list[list[ir.Value]]:
         e = self.e
-        kind = vector(f32, self.lanes)
+        kind = vector(f32, self.part)
         read = self.reader(kind)
 
         def body(tap: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
@@ -287,6 +287,12 @@ class FloatTile(Tile):
     def to_float(self, mode: int, group: Index) -> Callable[[Index, list[ir.Value]], ir.Value]:
         bias = self.per_channel("bias", group)
         return lambda row, accumulators: self.e.ir.fadd(accumulators[0], bias)
+
+
+class HalfPanelTile(FloatTile):
+    """Of the first 8 channels of a panel alone, one register where it has no more than these."""
+
+    part = FLOAT_LANES // 2
 
 
 def tile_of(kind: type[Tile], rows: int, panels: int, masked: bool) -> Callable[..., None]:
@@ -310,6 +316,6 @@ def binary_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[...
     return tile_of(BinaryTile, rows, panels, masked)
 
 
-def float_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[..., None]:
+def float_tile(rows: int, panels: int, *, masked: bool = False, half_panel: bool = False) -> Callable[..., None]:
     """As `binary_tile`, for the float convolution."""
-    return tile_of(FloatTile, rows, panels, masked)
+    return tile_of(HalfPanelTile if half_panel else FloatTile, rows, panels, masked)

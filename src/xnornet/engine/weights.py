@@ -79,15 +79,16 @@ def places(size: tuple[int, int], words: int, padding: int, batch: int) -> NDArr
 def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
     """Whether the columns of a binary kernel share words (see `kernels.fold`); depth: input channels.
 
-    Per output pixel it saves vectors of weights, and taps, and costs shifts: for each column of the kernel as much as 5
-    vectors take. A tap of bytes takes as long as a vector.
+    Per output pixel it saves vectors of weights, of each panel, and, where they are looked up, words whose places must
+    be found. It costs shifts for each column of the kernel. All in the time of a vector, measured.
     """
     if depth >= bits.WORD:
         return False
     height, width = kernel
-    tap = int(LOOKUP)
-    saved = width * (vector_count(depth) + tap) - (vector_count(width * depth) + tap)
-    return panel_count(channels) * height * saved > 5 * width
+    vectors = width * vector_count(depth) - vector_count(width * depth)
+    words = width - bits.word_count(width * depth)
+    saved = panel_count(channels) * vectors + (2.5 * words if LOOKUP else 0)
+    return height * saved > (4 if LOOKUP else 5) * width
 
 
 @dataclass(frozen=True, eq=False)
