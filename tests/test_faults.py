@@ -194,7 +194,9 @@ def test_the_same_stage_twice_at_a_time_runs_one_after_the_other(copy: Path) -> 
 
 
 def test_what_a_killed_writer_left_is_removed(copy: Path) -> None:
-    left = copy / "metrics/data/.digits.12345.part.json"
+    with subprocess.Popen(["true"]) as killed:
+        killed.wait()
+    left = copy / f"metrics/data/.digits.{killed.pid}.part.json"
     left.write_text("{")
     assert run(copy, "prepare.py", "digits").returncode == 0
     assert not left.exists()

@@ -1,3 +1,4 @@
+import fcntl
 import subprocess
 import sys
 import time
@@ -272,15 +273,30 @@ def test_the_lock_ends_with_its_process(tmp_path: Path) -> None:
         assert not (tmp_path / "done").exists()
 
 
+def is_held(lock: Path) -> bool:
+    """Whether another process would have to wait for it."""
+    with lock.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_the_lock_can_be_entered_again_and_is_free_afterwards(tmp_path: Path) -> None:
     lock = tmp_path / "lock"
     for _ in range(2):
-        with timing_lock(lock), timing_lock(lock):
-            pass
+        with timing_lock(lock):
+            with timing_lock(lock):
+                assert is_held(lock)
+            assert is_held(lock)
+        assert not is_held(lock)
 
 
 def test_the_lock_is_free_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), timing_lock(tmp_path / "lock"):
-        raise KeyError
-    with timing_lock(tmp_path / "lock"):
-        pass
+    lock = tmp_path / "lock"
+    for _ in range(2):
+        with pytest.raises(KeyError), timing_lock(lock):
+            assert is_held(lock)
+            raise KeyError
+        assert not is_held(lock)

@@ -1,5 +1,7 @@
 """What the packed layers refuse, and what their messages name."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,8 @@ def test_packed_images_of_another_layer_are_refused():
         dirty[place] |= np.uint64(1 << 20)
         with pytest.raises(ValueError, match="packed words must be zero in the padding and beyond the last channel"):
             layer.run_packed(PackedImages(dirty, 20, 1))
+        with pytest.raises(ValueError, match="packed words must be zero in the padding and beyond the last channel"):
+            layer.run_packed(replace(packed, words=dirty))
     forward = layer.then_sign(np.zeros(16, int))
     result = forward(packed)
     for words in (

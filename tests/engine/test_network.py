@@ -132,8 +132,19 @@ def test_the_memory_of_folded_images_counts():
     stem = replace(networks.RESIDUAL[1], bits="sb", output=None, channels=32, kernel=(1, 1), padding=0)
     wide = Node(op="binary_conv", name="a", input="sb", output="d", channels=1, kernel=(11, 4096), stride=22)
     nodes = (networks.RESIDUAL[0], stem, wide, Node(op="average", name="mean", input="d", output="y"))
-    with pytest.raises(FormatError, match="the values of one image take more"):
+    with pytest.raises(FormatError, match="what one image needs takes more"):
         Graph(Shape(1250, 8192, 1), nodes, "y")
+
+
+def test_the_memory_of_weights_counts():
+    """A panel has room for 16 channels: one channel's weights take 16 times what they take in the file."""
+    vast = Node(op="float_conv", name="vast", input="x", output="y", channels=1, kernel=(1800, 1800))
+    with pytest.raises(FormatError, match="what one image needs takes more"):
+        Graph(Shape(1800, 1800, 1), (networks.RESIDUAL[0], vast), "y")
+    one = Node(op="binary_conv", name="one", input="b", output="y", channels=1, kernel=(2000, 2000))
+    stem = Node(op="float_conv", name="stem", input="x", bits="b", channels=1)
+    with pytest.raises(FormatError, match="what one image needs takes more"):
+        Graph(Shape(2000, 2000, 1), (networks.RESIDUAL[0], stem, one), "y")
 
 
 def test_tensors_need_not_be_contiguous():

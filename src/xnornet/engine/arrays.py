@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from numba import carray, njit, types
+from numba import carray, from_dtype, njit, types
 
+from xnornet.engine.op import OP
 from xnornet.engine.vector import intrinsic
 
 
@@ -26,3 +27,4 @@ def _view(element: types.Type) -> Callable[..., Any]:
 
 
 floats, bytes_, words, integers = map(_view, (types.float32, types.uint8, types.uint64, types.int64))
+records = _view(from_dtype(OP))

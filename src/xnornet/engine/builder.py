@@ -114,8 +114,8 @@ class _Builder:
             target_padding=out.padding,
             source_bytes=self.graph.values[node.input].size,
             target_bytes=out.size,
-            **extra,
         )
+        self.program.steps[-1].update(extra)
 
     def epilogue(self, mode: Mode | int) -> Epilogue:
         node = self.node
@@ -170,8 +170,7 @@ class _Builder:
     def pool_bits(self, node: Node) -> None:
         shape = self.shape(node.input)
         flip = bits.pack_bits(np.asarray(self.flip(), bool))
-        self.add(Kind.POOL_BITS, self.shape(node.bits).height, flip=flip)
-        self.program.steps[-1]["depth"] = bits.word_count(shape.depth)
+        self.add(Kind.POOL_BITS, self.shape(node.bits).height, flip=flip, depth=bits.word_count(shape.depth))
 
     def pool_floats(self, node: Node) -> None:
         self.add(Kind.POOL_FLOATS, self.shape(node.output).height)

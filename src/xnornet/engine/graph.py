@@ -23,7 +23,7 @@ from xnornet.engine.nodes import (
 )
 from xnornet.engine.program import Shape
 from xnornet.engine.steps import folded_bytes
-from xnornet.engine.weights import MOST_PRODUCTS, folds
+from xnornet.engine.weights import MOST_PRODUCTS, float_panel_bytes, folds, panel_bytes
 
 TensorSpec = tuple[tuple[int, ...], np.dtype]
 
@@ -104,7 +104,7 @@ class _Checker:
     def grow(self, size: int) -> None:
         self.total += size
         if self.total > limits.LIMIT_BYTES:
-            raise FormatError(f"the values of one image take more than {limits.LIMIT_BYTES} bytes")
+            raise FormatError(f"what one image needs takes more than {limits.LIMIT_BYTES} bytes")
 
     def read(self, node: Node, name: str, kind: str, padding: int = 0) -> Shape:
         """The shape of a value that exists, is of this kind, and has, or can be given, this padding."""
@@ -166,6 +166,7 @@ class _Checker:
         shape = self.read(node, node.input, "float32", node.padding)
         out = self.windowed(node, shape, node.channels)
         self.tensor(node, "weight", (node.channels, *node.kernel, shape.depth), np.float32)
+        self.grow(float_panel_bytes(node.channels, node.kernel, shape.depth))
         if node.bias:
             self.tensor(node, "bias", (node.channels,), np.float32)
         self.thresholds(node, node.channels, np.float32)
@@ -179,6 +180,7 @@ class _Checker:
         if row >= MOST_PRODUCTS:
             raise FormatError(f"{node.name}: an output of {row} products; float32 counts exactly below {MOST_PRODUCTS}")
         self.tensor(node, "weight", (node.channels, -(-row // 8)), np.uint8)
+        self.grow(panel_bytes(node.channels, node.kernel, shape.depth))
         if node.counts:
             if node.bias or node.relu or node.residual is not None or node.scale_map is not None:
                 raise FormatError(

@@ -20,8 +20,15 @@ class PackedImages:
     words: NDArray[np.uint64]
     channels: int
     padding: int = 0
-    _made_here: bool = field(default=False, repr=False)
-    """By a layer, which knows that all is zero that must be."""
+    _made_here: bool = field(default=False, init=False, repr=False)
+    """By a layer, which knows that all is zero that must be; such words must not be edited in place."""
+
+    @classmethod
+    def made(cls, words: NDArray[np.uint64], channels: int, padding: int) -> "PackedImages":
+        """What a layer makes."""
+        images = cls(words, channels, padding)
+        object.__setattr__(images, "_made_here", True)
+        return images
 
     @property
     def size(self) -> tuple[int, int]:

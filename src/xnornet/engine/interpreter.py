@@ -7,28 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
-import numba
 import numpy as np
-from numba import carray, njit, types
+from numba import njit
 
 from xnornet.engine import convolution, kernels, sharing
-from xnornet.engine.arrays import integers
+from xnornet.engine.arrays import integers, records
 from xnornet.engine.op import OP, Kind
-from xnornet.engine.vector import intrinsic, kept
+from xnornet.engine.vector import kept
 
-PACK, FOLD, BINARY_CONV, NORMALIZE, FLOAT_CONV, POOL_BITS, POOL_FLOATS, BATCH_NORM, INPUT_SCALE, AVERAGE = map(
-    int, Kind
-)
+PACK, FOLD, NORMALIZE = int(Kind.PACK), int(Kind.FOLD), int(Kind.NORMALIZE)
+BINARY_CONV, FLOAT_CONV = int(Kind.BINARY_CONV), int(Kind.FLOAT_CONV)
+POOL_BITS, POOL_FLOATS = int(Kind.POOL_BITS), int(Kind.POOL_FLOATS)
+BATCH_NORM, INPUT_SCALE, AVERAGE = int(Kind.BATCH_NORM), int(Kind.INPUT_SCALE), int(Kind.AVERAGE)
 OP_SIZE = OP.itemsize
-_RECORD = numba.from_dtype(OP)
-
-
-@intrinsic
-def _records(context, address):  # type: ignore[no-untyped-def]
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.inttoptr(args[0], context.get_value_type(signature.return_type))
-
-    return types.CPointer(_RECORD)(types.int64), codegen
 
 
 @njit(inline="always")
@@ -62,7 +53,7 @@ def _operate(op, record, source, target, bits, images, first, last):  # type: ig
 @njit(inline="always")
 def _interpret(program, length, x, y, images, batch, progress):  # type: ignore[no-untyped-def]
     """All operations or, with `progress`, those units of each that no other thread has claimed."""
-    ops = carray(_records(program), (length,))
+    ops = records(program, length)
     nan = False
     for start in range(0, images, batch):
         for index in range(length):

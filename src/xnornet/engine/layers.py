@@ -126,7 +126,7 @@ class PackedConv2d:
         words = np.zeros((len(x), *program.result), np.uint64)
         if program(x, words, len(x), threads):
             raise ValueError("x holds NaN, which has no sign")
-        return PackedImages(words, self.in_channels, self.window.padding, True)
+        return PackedImages.made(words, self.in_channels, self.window.padding)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
         """What a call makes of the images that `pack` packed: float32 (N, H', W', O)."""
@@ -168,7 +168,7 @@ class PackedConv2d:
             program = programs.get(("sign", words.shape[1:])) or make(words.shape[1:])
             wanted = (len(words), *program.result)
             if out is None:
-                out = PackedImages(np.zeros(wanted, np.uint64), self.out_channels, padding, True)
+                out = PackedImages.made(np.zeros(wanted, np.uint64), self.out_channels, padding)
             elif not (
                 (out.words.shape, out.words.dtype) == (wanted, np.uint64)
                 and (out.channels, out.padding) == (self.out_channels, padding)
@@ -284,7 +284,7 @@ class PackedLinear:
         return f"PackedLinear({self.in_features}, {self.out_features}, bias={self.bias is not None})"
 
     def __call__(self, x: Floats, input_scale: bool = False, threads: int = 1) -> Floats:
-        """float32 (N, F) -> float32 (N, O). input_scale: multiply by K = mean|x| of each row. ValueError as there."""
+        """float32 (N, F) -> float32 (N, O), see `PackedConv2d`. input_scale: multiply by K = mean|x| of each row."""
         return self._conv(self._rows(x), input_scale, threads).reshape(-1, self.out_features)
 
     def pack(self, x: Floats, threads: int = 1) -> PackedImages:

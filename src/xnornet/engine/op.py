@@ -28,10 +28,10 @@ class Mode(IntEnum):
     """What a convolution's epilogue does with its results, flags to be added up."""
 
     STORE = 1  # store floats at `target`
-    RESIDUAL = 2  # after adding those at `residual`; with RELU, to what it leaves
+    RESIDUAL = 2  # after adding those at `residual`, to what RELU leaves
     BITS = 4  # compare the floats with `threshold` and store bits
     SCALE = 8  # multiply by the input scale K of the pixel, at `scale_map`
-    RELU = 16  # negative floats become 0; with BITS, whose threshold does it otherwise, only before a RESIDUAL
+    RELU = 16  # negative results become 0; never with BITS and no RESIDUAL, where the threshold does it
     COUNTS = 32  # compare the integer counts with `threshold` and store bits; no floats are made
 
 
@@ -57,7 +57,8 @@ FIELDS = (
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
     "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
-    "table",  # (border patterns, channels): float32 starts of the counts or, with COUNTS, limits of popcounts
+    "table",  # (border patterns, channels): float32 starts of the counts or, with COUNTS, limits of popcounts;
+    # NORMALIZE: float32 (depth, 256), see `builder`
     "scale",  # float32 (channels,)
     "bias",  # float32 (channels,)
     "threshold",  # float32 (channels,)
@@ -66,13 +67,13 @@ FIELDS = (
     "vectors",  # of weights, in a panel
     "large",  # looked up: 1 if a run has several rounds
     "block_count",
-    "channels",  # of the output
-    "count",  # output pixels of one image
+    "channels",  # of the output; FOLD: of the input
+    "count",  # output pixels of one image; BATCH_NORM, AVERAGE: input pixels
     "units",  # that threads may share, see `sharing`; at least 1
     "relu",  # of a BatchNorm, 1: negative floats become 0
-    "height",
+    "height",  # of the input; FOLD: with its padding
     "width",
-    "depth",  # channels of the input, or words a pixel
+    "depth",  # channels of the input; POOL_BITS: words a pixel; FOLD: words an output pixel
     "out_height",
     "out_width",
     "kernel_height",

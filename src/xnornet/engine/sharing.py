@@ -188,8 +188,8 @@ class Team:
             place = progress.ctypes.data
             self._memory[ARGUMENTS // 8 : ARGUMENTS // 8 + 5] = program, length, x, y, place
             while self._asleep:
+                self._bell.release()  # first: interrupted between the two, a helper wakes once for nothing
                 self._asleep.pop()
-                self._bell.release()
             return self._run(program, length, x, y, 1, 1, place, self._address)
         finally:
             self._busy.release()

@@ -1,10 +1,10 @@
 """Register tiles: the inner loops of the binary and the float convolution, with their epilogues, as LLVM vector code.
 
-A tile is `rows` output pixels x `panels` panels of output channels (8 or, looked up, 32 of them in the binary, 16 in
-the float convolution), one vector accumulator for each pair. Per vector of weights, one a panel, it takes one input a
-pixel, for all lanes, and updates all accumulators; taps are addressed through tables, so there is no im2col, and those
-that lie on padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the
-accumulators are still in registers or, looked up, in L1.
+A tile is `rows` output pixels x `panels` panels of output channels (8 of them in the binary, 16 in the float
+convolution), one vector accumulator for each pair. Per vector of weights, one a panel, it takes one input a pixel, for
+all lanes, and updates all accumulators; taps are addressed through tables, so there is no im2col, and those that lie on
+padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the accumulators are
+still in registers. Tiles that look up, in `lookup`, are these with another inside.
 """
 
 from collections.abc import Callable
@@ -117,7 +117,7 @@ class Tile:
         raise NotImplementedError
 
     def reader(self, kind: ir.VectorType) -> Callable[[ir.Value], list[list[tuple[ir.Value, ir.Value]]]]:
-        """A function of a tap: (input, broadcast, weights) of each accumulator, [row][panel]."""
+        """A function of a tap: (input in all lanes, weights) of each accumulator, [row][panel]."""
         e, element = self.e, kind.element
         windows = [e.ir.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
         panels = [self.weights(panel) for panel in range(self.panels)]

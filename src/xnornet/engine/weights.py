@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xnornet.engine import bits
 from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.counter import LOOKUP
-from xnornet.engine.panels import LANES, in_panels, panel_count, tap_sizes, vector_count
+from xnornet.engine.panels import LANES, VECTOR, in_panels, panel_count, tap_sizes, vector_count
 from xnornet.engine.plan import Axis, Group
 from xnornet.engine.tiles import FLOAT_LANES
 
@@ -19,6 +19,10 @@ Floats = NDArray[np.float32]
 
 MOST_PRODUCTS = 1 << 23
 """An output has fewer products than this: float32 holds every count, and what it starts from, up to twice as much."""
+
+
+TABLE_BYTES = 64
+"""What a tap takes in all tables while these are made."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,17 @@ def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
     words = width - bits.word_count(width * depth)
     saved = panel_count(channels) * vectors + (2.5 * words if LOOKUP else 0)
     return height * saved > (4 if LOOKUP else 5) * width
+
+
+def panel_bytes(channels: int, kernel: tuple[int, int], depth: int) -> int:
+    """Bytes of the panels of a binary convolution, its columns unfolded, and of the tables of its taps, about."""
+    taps = kernel[0] * kernel[1]
+    return taps * (VECTOR * panel_count(channels) * vector_count(depth) + TABLE_BYTES * bits.word_count(depth))
+
+
+def float_panel_bytes(channels: int, kernel: tuple[int, int], depth: int) -> int:
+    """The same of a float convolution, whose taps are floats."""
+    return kernel[0] * kernel[1] * depth * (4 * FLOAT_LANES * -(-channels // FLOAT_LANES) + TABLE_BYTES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,19 +202,15 @@ class FloatWeights:
     def channels(self) -> int:
         return self.weight.shape[0]
 
-    @property
-    def depth(self) -> int:
-        return self.weight.shape[3]
-
     @cached_property
     def panels(self) -> Floats:
         """(panels, taps, 16), missing channels zero."""
         rows = self.weight.reshape(self.channels, -1)
         count = -(-self.channels // FLOAT_LANES)
         out = bits.aligned((count, rows.shape[1], FLOAT_LANES), np.float32)
-        padded = np.zeros((count * FLOAT_LANES, rows.shape[1]), np.float32)
-        padded[: self.channels] = rows
-        out[:] = padded.reshape(count, FLOAT_LANES, -1).transpose(0, 2, 1)
+        for first in range(0, self.channels, FLOAT_LANES):
+            part = rows[first : first + FLOAT_LANES]
+            out[first // FLOAT_LANES, :, : len(part)] = part.T
         return out
 
     @property

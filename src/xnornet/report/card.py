@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from xnornet.report.prose import digits
+from xnornet.report.prose import digits, listed
 from xnornet.report.read import Results
 
 ADVICE = (
@@ -24,10 +24,10 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
     if encoding := results.lossy(dataset):
         limits.insert(0, f"Trained and tested on images that went through {encoding}, not on the original archive.")
     if dead := results.dead_stages(dataset):
-        numbers = " and ".join(dead)
+        stages = f"stage{'s' * (len(dead) > 1)} {listed(list(dead))}"
         limits.insert(
             0,
-            f"The binary convolutions of its stage {numbers} contribute nothing: with what they add replaced by its "
+            f"The binary convolutions of its {stages} contribute nothing: with what they add replaced by its "
             "mean, it answers as well.",
         )
     return {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 
 from xnornet.report import sweep_discussion, tables
-from xnornet.report.prose import HARDLY, claim, two_digits
+from xnornet.report.prose import HARDLY, claim, listed, two_digits
 from xnornet.report.read import Results
 
 LAG = 30
@@ -20,7 +20,10 @@ LOUD = 1000
 """From which factor on the residual stream's variance counts as out of hand."""
 
 BROKEN = 1.5
-"""A training loss that is so many times the lowest so far is that of a training that broke down."""
+"""A training loss that is so many times the lowest so far is that of a training that broke down, if it also"""
+
+LOST = 10
+"""has lost so many points of its accuracy."""
 
 
 def paragraphs(results: Results) -> dict[str, list[str]]:
@@ -67,7 +70,9 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     yield from _dead_stages(results, dataset)
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "validation_accuracy"]
     curve = results.csv(f"plots/curves/{dataset}-xnor.csv", columns)
-    yield from _breakdown(curve)
+    restarts = results.settings(dataset, "xnor")["optimization"].get("restarts") or []
+    if not restarts:  # there, the loss is meant to rise
+        yield from _breakdown(curve)
     yield from _lag(curve)
 
 
@@ -85,8 +90,8 @@ def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
         return
     seen, stages = results.stages(dataset)
     dead = results.dead_stages(dataset)
-    numbers = _listed(list(dead))
-    without = _listed([f"{v['accuracy_without']:.1f}" for v in dead.values()])
+    numbers = listed(list(dead))
+    without = listed([f"{v['accuracy_without']:.1f}" for v in dead.values()])
     variances = [v["stream_variance"] for v in stages.values()]
     yield claim(
         bool(dead),
@@ -96,8 +101,8 @@ def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
         f"with them ([why]({WHY})).",
     )
     yield claim(
-        bool(dead) and max(variances) > LOUD * min(variances),
-        f"The variance of the stream grows from {two_digits(min(variances))} to {two_digits(max(variances))}, which drowns what "
+        bool(dead) and variances == sorted(variances) and variances[-1] > LOUD * variances[0],
+        f"The variance of the stream grows from {two_digits(variances[0])} to {two_digits(variances[-1])}, which drowns what "
         "they add.",
     )
 
@@ -111,15 +116,16 @@ def _lag(curve: pd.DataFrame) -> Iterator[str]:
     yield (
         f"Its validation accuracy stays far below that in training ({worst.validation_accuracy:.0f} and "
         f"{worst.train_accuracy:.0f} % in epoch {worst.epoch:.0f}) until epoch {last.epoch:.0f}, when the learning rate is down to "
-        f"{100 * last.learning_rate / curve.learning_rate.max():.0f} % of its peak: the running statistics of BatchNorm do not "
-        f"keep up with weights that move far in every step, and come right in the end ([more]({WHY}))."
+        f"{100 * last.learning_rate / curve.learning_rate.max():.0f} % of its peak: the running statistics of BatchNorm "
+        f"probably do not keep up with weights that move far in every step, and come right in the end ([more]({WHY}))."
     )
 
 
 def _breakdown(curve: pd.DataFrame) -> Iterator[str]:
     """A training that lost what it had learned, and found it again, or not."""
     best = curve.train_loss.cummin()
-    broken = curve.train_loss > BROKEN * best
+    lost = curve.train_accuracy < curve.train_accuracy.cummax() - LOST
+    broken = (curve.train_loss > BROKEN * best) & lost
     if not broken.any():
         return
     first = broken.idxmax()
@@ -149,10 +155,10 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
         f'"{arm}" ({v["difference"]:+.2f})' for arm, v in others if v["low"] <= 0 <= v["high"] and arm not in alike
     ]
     verdicts = [
-        claim(bool(higher), f"validation accuracy is higher with {_listed(higher)}"),
-        claim(bool(lower), f"{'it' if higher else 'validation accuracy'} is lower with {_listed(lower)}"),
-        claim(bool(open_), f"no difference is shown for {_listed(open_)}"),
-        claim(bool(same), f"exactly the same networks come out {_listed(same)}"),
+        claim(bool(higher), f"validation accuracy is higher with {listed(higher)}"),
+        claim(bool(lower), f"{'it' if higher else 'validation accuracy'} is lower with {listed(lower)}"),
+        claim(bool(open_), f"no difference is shown for {listed(open_)}"),
+        claim(bool(same), f"exactly the same networks come out {listed(same)}"),
     ]
     whom = sorted({against[arm] for arm, _ in others}, key=list(against).index)
     yield (
@@ -236,14 +242,9 @@ def _memory(results: Results, dataset: str) -> Iterator[str]:
 def _training(results: Results) -> Iterator[str]:
     paces = {results.title(dataset): results.pace(dataset) for dataset in results.datasets}
     ratios = {name: by["xnor"]["seconds_per_epoch"] / by["float"]["seconds_per_epoch"] for name, by in paces.items()}
-    times = _listed([f"{ratio:.2f} times ({name})" for name, ratio in ratios.items()])
+    times = listed([f"{ratio:.2f} times ({name})" for name, ratio in ratios.items()])
     yield f"An epoch of the XNOR network takes {times} as long as its float twin's."
     yield claim(
         min(ratios.values()) > 0.95,
         "Training is not faster: it multiplies floats, activations of ±1 by weights of ±α, and keeps latent weights in float32.",
     )
-
-
-def _listed(names: list[str]) -> str:
-    """As in: a, b and c."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

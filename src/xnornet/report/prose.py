@@ -23,3 +23,8 @@ def between(low: float, high: float) -> str:
     """As in 10.9x to 12.0x, or 12.0x where both look the same."""
     ends = [f"{value:.1f}x" for value in (low, high)]
     return " to ".join(dict.fromkeys(ends))
+
+
+def listed(names: list[str]) -> str:
+    """As in: a, b and c."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
