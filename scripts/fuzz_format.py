@@ -27,12 +27,11 @@ class Guided(random.Random):
 
     def __init__(self, data: bytes) -> None:
         super().__init__()
-        self.bits, self.left = int.from_bytes(data, "little"), 8 * len(data)
+        self.bits = int.from_bytes(data, "little")
 
     def getrandbits(self, k: int) -> int:
         value = self.bits & ((1 << k) - 1)
         self.bits >>= k
-        self.left -= k
         return value
 
     def random(self) -> float:

@@ -11,7 +11,6 @@ from xnornet.bench.workload import (
     SkippedError,
     check,
     convolve,
-    geometric_mean,
     line_up,
 )
 
@@ -127,10 +126,3 @@ def test_only_optional_contestants_may_fail() -> None:
     assert not ready and skipped == {"peer": "failed: RuntimeError: no kernel for this"}
     with pytest.raises(RuntimeError, match="no kernel"):
         line_up({"ours": broken}, Problem(SHAPES[1]), optional={"peer"})
-
-
-def test_geometric_mean() -> None:
-    assert geometric_mean([1, 4, 16]) == pytest.approx(4)
-    for bad in ([], [1, 0]):
-        with pytest.raises(ValueError, match="positive"):
-            geometric_mean(bad)

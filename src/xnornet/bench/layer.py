@@ -5,6 +5,7 @@ out and named below the table, with the reason.
 """
 
 import argparse
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ from xnornet.bench.peers import OPENVINO, OPENVINO_CHAIN, OPENVINO_CHAIN_RAW, ch
 from xnornet.bench.theory import Peaks, measure_peaks
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import LAYERS, RESNET_LAYERS, Layer, Problem, geometric_mean, line_up
+from xnornet.bench.workload import LAYERS, RESNET_LAYERS, Layer, Problem, line_up
 from xnornet.files import write_csv
 
 
@@ -161,7 +162,7 @@ def _ratios(measurement: Measurement) -> list[list[str]]:
 
 def _mean(by_layer: Mapping[str, float | None], form: str) -> str:
     values = [value for layer in RESNET_LAYERS if (value := by_layer.get(layer)) is not None]
-    return _format(geometric_mean(values) if len(values) == len(RESNET_LAYERS) else None, form)
+    return _format(statistics.geometric_mean(values) if len(values) == len(RESNET_LAYERS) else None, form)
 
 
 def _format(value: float | None, form: str) -> str:

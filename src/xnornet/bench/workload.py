@@ -1,6 +1,6 @@
 """What is timed: the shape of a layer, its data, the results that a contestant must give before it is timed."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -192,11 +192,3 @@ def line_up(
         else:
             ready[name] = contestant
     return ready, skipped
-
-
-def geometric_mean(ratios: Iterable[float]) -> float:
-    """exp(mean(log r)); ValueError for no ratios or one that is not positive."""
-    values = np.fromiter(ratios, dtype=np.float64)
-    if values.size == 0 or not (values > 0).all():
-        raise ValueError("a geometric mean needs positive values")
-    return float(np.exp(np.log(values).mean()))

@@ -91,7 +91,7 @@ class Writer:
             options["flip"] = np.packbits(flip, bitorder="little")
         if floats:
             scale, bias = layer.scale_and_bias()
-            options["scale_"] = scale.numpy()
+            options["scale"] = scale.numpy()
             if bias is not None:
                 options |= {"bias": True, "bias_": bias.numpy()}
         signs = (weight >= 0).permute(0, 2, 3, 1).numpy()
@@ -111,7 +111,7 @@ class Writer:
         slope, intercept = (np.ones(channels, np.float32), np.zeros(channels, np.float32))
         if bn is not None:
             slope, intercept = (value.numpy() for value in affine(bn))
-        self.add(op, name, source, **{"output": name} | options, scale_=slope, bias_=intercept)
+        self.add(op, name, source, **{"output": name} | options, scale=slope, bias_=intercept)
 
     def input_scale(self, layer_name: str, source: str, layer: Binary, weight: Tensor) -> str:
         """K of a binary layer, of the floats whose signs it takes; returns its name."""

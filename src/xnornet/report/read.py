@@ -57,7 +57,7 @@ class Results:
             if column not in frame:
                 raise ReportError(f"{path} has no column {column}: delete it and run `dvc repro`")
         for column in columns:
-            if frame[column].isna().any() or (frame[column] == math.inf).any():
+            if frame[column].isna().any() or frame[column].isin([math.inf, -math.inf]).any():
                 raise ReportError(
                     f"{path}: column {column} has an empty or infinite cell: delete it and run `dvc repro`"
                 )
