@@ -1,4 +1,4 @@
-"""A binary network of your own, trained, packed and asked: python examples/own_network.py own.safetensors."""
+"""Train a binary network of your own, pack it and run it: python examples/own_network.py own.safetensors."""
 
 import sys
 

@@ -142,7 +142,7 @@ BASELINES: Mapping[str, Builder] = {
     TORCH_FLOAT32[1]: lambda problem: torch_float32(problem, torch.channels_last),
     "torch bfloat16": torch_bfloat16,
     "torch int8": torch_int8,
-    "compiled float32 loop": float32_loop,
+    "plain float32 loop": float32_loop,
 }
 
 

@@ -138,7 +138,7 @@ def _ratios(measurement: Measurement) -> list[list[str]]:
         "ours over the better int8": (_INT8, END_TO_END),
         "ours over OpenVINO binary": ((OPENVINO,), END_TO_END),
         "chain over OpenVINO's chain": ((OPENVINO_CHAIN,), CHAIN),
-        "ours over the compiled loop": (("compiled float32 loop",), END_TO_END),
+        "ours over the plain loop": (("plain float32 loop",), END_TO_END),
     }
     popcount, fma = measurement.peaks.popcount, measurement.peaks.float32
     shares = {

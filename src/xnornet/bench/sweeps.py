@@ -33,7 +33,7 @@ AXES: Mapping[str, Callable[[int], Layer]] = {
     "threads": lambda value: replace(_PAPER, batch=8),
 }
 
-_LOOP = "compiled float32 loop"
+_LOOP = "plain float32 loop"
 _COLUMNS = {
     "ours": END_TO_END,
     "packing": PACKING,
@@ -53,7 +53,7 @@ def sweep(
     budget_seconds: float,
     peaks: Peaks | None = None,
 ) -> tuple[pd.DataFrame, Peaks]:
-    """Time a layer at each value of one axis: ours and its parts, torch float32, a plain compiled float32 loop.
+    """Time a layer at each value of one axis: ours and its parts, torch float32, a plain float32 loop.
 
     axis: one of `AXES`, which say what stays fixed. One thread, but on the axis `threads`, whose values are those of
     ours and torch; the plain loop always has one. passes: how often to visit all values, each time in a fresh process,

@@ -5,9 +5,7 @@ from typing import Any
 from xnornet.report.prose import digits, listed
 from xnornet.report.read import Results
 
-ADVICE = (
-    "It knows these classes alone: any other image gets one of them too, and the logits are no calibrated confidence."
-)
+ADVICE = "It knows these classes alone and gives one of them to any image; its logits are no calibrated probabilities."
 
 
 def cards(results: Results) -> list[dict[str, Any]]:

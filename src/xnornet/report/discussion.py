@@ -14,7 +14,7 @@ from xnornet.report.read import Results
 LAG = 30
 """From how many points on validation accuracy counts as far below that in training."""
 
-WHY = "docs/recipe.md#what-the-full-training-at-width-64-shows-a-last-stage-that-does-nothing"
+WHY = "docs/recipe.md#a-last-stage-that-does-nothing"
 
 LOUD = 1000
 """From which factor on the residual stream's variance counts as out of hand."""

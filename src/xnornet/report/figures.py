@@ -173,7 +173,7 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
             for value in (-alpha, alpha):
                 axes.axvline(value, color=COLOURS["xnor"], linestyle="--")
             named = layer.replace("blocks.", "block")  # as in the packed network
-            axes.set(xlabel="latent weight", ylabel="weights", title=rf"{named}, mean $\alpha$ = {alpha:.3f}")
+            axes.set(xlabel="latent weight", ylabel="number of weights", title=rf"{named}, mean $\alpha$ = {alpha:.3f}")
         drawn.suptitle(f"Latent weights after training, and the two values that replace them: {results.title(dataset)}")
 
 
@@ -202,8 +202,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
         named.set_yticks(
             list(y.values()),
             [against[arm] if "difference" in values else "" for arm, values in arms.items()],
-            fontsize=9,
-            color=GREY,
+            fontsize=10,
         )
         named.tick_params(length=0)
         right.plot(rows.signs_changed, rows.arm.map(y), "o", color=SKY)

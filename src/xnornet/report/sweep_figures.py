@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from xnornet.report.read import Results
 from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, PURPLE, figure, measured_on
@@ -28,7 +29,10 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
     x_label, title, logarithmic = LAWFUL[axis]
     with figure(folder, f"speedup-{axis}", 8.5, 5.2) as (drawn, axes):
         axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper: 64 n/(n + 64)")
-        axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine: R n/(n + R)")
+        peaks = results.peaks(axis)
+        ratio = peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]
+        law = f"this machine: R n/(n + R), R = {ratio:.1f}"
+        axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label=law)
         axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
         axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
         _mark_noisy(axes, rows[rows.noisy], "speedup_torch", "o")
@@ -40,6 +44,7 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set(xlabel=x_label, ylabel="speed-up (x, logarithmic)", title=f"{title}, one thread, packing included")
+        axes.yaxis.set_major_locator(LogLocator(base=2, numticks=12))
         axes.legend(fontsize=10.5, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
         measured_on(drawn, results)
 
