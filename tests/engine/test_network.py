@@ -26,6 +26,18 @@ def test_logits_are_those_of_the_graph_in_numpy(nodes, seed):
     assert np.ptp(logits, axis=0).min() > 0  # they depend on the image
 
 
+@pytest.mark.parametrize("channels", [1, 8, 9, 16, 24, 25, 32])
+def test_any_number_of_channels(channels):
+    """Around those of a panel of a float convolution, and of half of one."""
+    stem = replace(networks.RESIDUAL[1], channels=channels)
+    add = Node(
+        op="binary_conv", name="a", input="sb", output="d", residual="s", channels=channels, kernel=(3, 3), padding=1
+    )
+    network = networks.build((networks.RESIDUAL[0], stem, add, *networks.RESIDUAL[-2:]), channels)
+    batch = images(3)
+    assert np.allclose(network(batch), networks.run(network, batch), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("side", [(9, 8), (16, 16), (13, 30)])
 def test_other_image_sizes(side):
     network = networks.build(networks.RESIDUAL, 3, (*side, 2))
