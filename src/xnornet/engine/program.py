@@ -16,7 +16,7 @@ CORES: int = getattr(config, "NUMBA_NUM_THREADS")  # noqa: B009 (set when Numba 
 """That this process may run on, or NUMBA_NUM_THREADS; more threads would be in each other's way."""
 
 LEAST_WORK = 10_000_000
-"""Of an image, in binary products, that is worth sharing: less takes some 30 microseconds, and as long with helpers."""
+"""Of an image, in binary products, that is worth sharing: less takes some 20 microseconds, and as long with helpers."""
 
 ROW_UNITS = 8
 """Units, at most, of an operation that threads share by rows."""
