@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import LogLocator
 
 from xnornet.report.read import Results
 from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, PURPLE, figure, measured_on
@@ -44,7 +43,9 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         axes.set_yscale("log", base=2)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set(xlabel=x_label, ylabel="speed-up (x, logarithmic)", title=f"{title}, one thread, packing included")
-        axes.yaxis.set_major_locator(LogLocator(base=2, numticks=12))
+        drawn_values = rows[["law_paper", "law_machine", "speedup_torch", "speedup_loop"]].to_numpy()
+        low, high = np.floor(np.log2(drawn_values.min())), np.ceil(np.log2(drawn_values.max()))
+        axes.set_ylim(2.0**low * 0.93, 2.0**high * 1.07)  # with a tick at either end
         axes.legend(fontsize=10.5, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
         measured_on(drawn, results)
 
@@ -53,7 +54,8 @@ def _mark_noisy(axes: Axes, noisy: pd.DataFrame, column: str, marker: str) -> No
     label = "white centre: noisy point"
     if not noisy.empty:
         named = label in axes.get_legend_handles_labels()[1]
-        axes.plot(noisy.value, noisy[column], marker, color="white", markersize=4, label=None if named else label)
+        axes.plot(noisy.value, noisy[column], marker, color="white", markersize=5, markeredgecolor=GREY,
+                  markeredgewidth=0.6, label=None if named else label)  # fmt: skip
 
 
 def flat(results: Results, folder: Path) -> None:
