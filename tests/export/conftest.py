@@ -1,10 +1,5 @@
 """What all tests here begin with."""
 
-import pytest
-import torch
+from tests.nn.conftest import seeded
 
-
-@pytest.fixture(autouse=True)
-def seeded() -> None:
-    """The same weights and inputs whichever tests ran before."""
-    torch.manual_seed(0)
+__all__ = ["seeded"]

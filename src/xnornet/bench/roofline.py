@@ -1,6 +1,6 @@
 """The machine's peak rates, measured: the loops that the binary and the float kernels can at best come near to.
 
-Each loop keeps everything but one or two loads a step in registers, in as many independent accumulators as hide the
+Each loop keeps everything but up to three loads a step in registers, in as many independent accumulators as hide the
 latencies: what it takes is what the arithmetic pipes take.
 """
 
@@ -27,7 +27,7 @@ STEPS = 200_000  # of a loop; 0.6 to 3 ms
 REPEATS = 30
 
 POPCOUNT_MACS = 3 * 4 * 2 * 32 if LOOKUP else 512 * WORDS
-"""One-bit products of one step: three halves of bytes of 2 pixels and 32 channels, looked up; a word of 8 channels, or
+"""One-bit products of one step: three nibbles of 2 pixels and 32 channels, looked up; a word of 8 channels, or
 two words carry-saved."""
 
 

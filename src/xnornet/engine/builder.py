@@ -95,27 +95,25 @@ class _Builder:
         node = self.node
         shape, made = self.shape(node.input), node.output or node.bits
         out = self.graph.values[str(made)]
-        self.program.add(
-            kind,
-            units=row_units(rows),
-            source=self.buffer(node.input),
-            target=self.buffer(made),
-            height=shape.height,
-            width=shape.width,
-            depth=shape.depth,
-            count=shape.pixels,
-            out_height=out.shape.height,
-            out_width=out.shape.width,
-            kernel_height=node.kernel[0],
-            kernel_width=node.kernel[1],
-            stride=node.stride,
-            relu=int(node.relu),
-            source_padding=self.padding(node.input),
-            target_padding=out.padding,
-            source_bytes=self.graph.values[node.input].size,
-            target_bytes=out.size,
-        )
-        self.program.steps[-1].update(extra)
+        fields: dict[str, Value] = {
+            "source": self.buffer(node.input),
+            "target": self.buffer(made),
+            "height": shape.height,
+            "width": shape.width,
+            "depth": shape.depth,
+            "count": shape.pixels,
+            "out_height": out.shape.height,
+            "out_width": out.shape.width,
+            "kernel_height": node.kernel[0],
+            "kernel_width": node.kernel[1],
+            "stride": node.stride,
+            "relu": int(node.relu),
+            "source_padding": self.padding(node.input),
+            "target_padding": out.padding,
+            "source_bytes": self.graph.values[node.input].size,
+            "target_bytes": out.size,
+        }
+        self.program.add(kind, units=row_units(rows), **(fields | extra))
 
     def epilogue(self, mode: Mode | int) -> Epilogue:
         node = self.node

@@ -6,7 +6,7 @@ from numba import njit
 
 from xnornet.engine.arrays import integers
 from xnornet.engine.counter import CARRY_SAVE, LOOKUP
-from xnornet.engine.lookup import MOST_ROWS, lookup_tile
+from xnornet.engine.lookup import MOST_ROWS, PAIRS, lookup_tile
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE
 
@@ -15,12 +15,25 @@ from xnornet.engine.vector import WIDE
 # Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. (`lookup` has tiles
 # of its own.) The float convolution's 8 x 2 accumulators hide the latency of their additions; with registers of 8
 # floats those of 4 x 1 tiles do, or 8 x 1 where the last 8 channels of a panel are missing.
-BINARY_ROWS, BINARY_PANELS = (MOST_ROWS, 4) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
+BINARY_ROWS, BINARY_PANELS = (MOST_ROWS, max(PAIRS)) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 
 BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_LANES
 """Output channels that pass together; with a block of pixels, a unit that threads may share."""
+
+
+@njit(inline="always")
+def _plan(op, images):  # type: ignore[no-untyped-def]
+    """Pixels of so many images, and the tables of blocks and runs, see `plan.Plan`."""
+    blocks = integers(op.blocks, op.block_count + 1)
+    return op.count * images, blocks, integers(op.runs, 4 * blocks[op.block_count])
+
+
+@njit(inline="always")
+def _run(runs, index, pixels):  # type: ignore[no-untyped-def]
+    """Of a run, the first pixel and the one behind the last; its first tap, or round, and how many."""
+    return runs[4 * index], min(runs[4 * index + 1], pixels), runs[4 * index + 2], runs[4 * index + 3]
 
 
 def _convolution(
@@ -44,8 +57,7 @@ def _convolution(
         @njit(inline="always")
         def pass_(address, source, target, bits, runs, run, stop, pixels, panel):  # type: ignore[no-untyped-def]
             for index in range(run, stop):
-                pixel, end = runs[4 * index], min(runs[4 * index + 1], pixels)
-                tap, taps = runs[4 * index + 2], runs[4 * index + 3]
+                pixel, end, tap, taps = _run(runs, index, pixels)
                 while pixel + rows <= end:
                     wide(address, source, target, bits, pixel, panel, tap, taps)
                     pixel += rows
@@ -68,9 +80,7 @@ def _convolution(
     @njit
     def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
         """The units from `first` to before `last`: of each block of pixels, one group of panels after the other."""
-        pixels = op.count * images
-        blocks = integers(op.blocks, op.block_count + 1)
-        runs = integers(op.runs, 4 * blocks[op.block_count])
+        pixels, blocks, runs = _plan(op, images)
         count = -(-op.channels // lanes)
         groups = -(-count // panels)
         whole = op.channels // lanes // panels
@@ -91,21 +101,18 @@ def _convolution(
 
 def _lookup_convolution() -> Callable[..., None]:
     """As `_convolution`, with tiles of any number of pixels, and of channels."""
-    four, two, one = (lookup_tile(panels) for panels in (4, 2, 1))
+    four, two, one = (lookup_tile(panels) for panels in PAIRS)
 
     @njit
     def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
-        pixels = op.count * images
-        blocks = integers(op.blocks, op.block_count + 1)
-        runs = integers(op.runs, 4 * blocks[op.block_count])
+        pixels, blocks, runs = _plan(op, images)
         count = -(-op.channels // BINARY_LANES)
         groups = -(-count // BINARY_PANELS)
         for unit in range(first, last):
             block, begin = unit // groups, unit % groups * BINARY_PANELS
             panels = min(BINARY_PANELS, count - begin)
             for index in range(blocks[block], blocks[block + 1]):
-                pixel, end = runs[4 * index], min(runs[4 * index + 1], pixels)
-                tap, taps = runs[4 * index + 2], runs[4 * index + 3]
+                pixel, end, tap, taps = _run(runs, index, pixels)
                 while pixel < end:
                     rows, panel = min(MOST_ROWS, end - pixel), begin
                     if panels == 4:

@@ -52,7 +52,7 @@ class LookupTile(Tile):
             for kind, size in (
                 (HALFWORDS, most),
                 (INTEGERS, most),
-                (vector(i8, 32), MOST_ROWS // 2 * ROUND_PLACES // 32),
+                (BYTES, MOST_ROWS // 2 * ROUND_PLACES // LANES),
             )
         )
 

@@ -21,7 +21,9 @@ sums are looked up, tiles see to that; their panels are wide, and threads share 
 """
 
 NARROW_TILE = 1.25
-"""What a pixel costs in a tile of one row, where it costs 1 in a full one or in one of half the rows: measured."""
+"""What a pixel costs in a tile of one row, where it costs 1 in a full one or in one of half the rows: measured, with
+tiles that count words. (Those that look up take pixels in pairs, however many: there it is a guess.)
+"""
 
 MOST_ENTRIES = 1 << 18
 """Taps, over all groups, that are worth a table: 4 to 6 MiB. Only huge kernels have more, at hundreds of places."""
