@@ -25,6 +25,22 @@ def test_a_claim_goes_when_the_metrics_stop_supporting_it(results: Results, chan
     assert "points of test accuracy" not in after and "Training is not faster" not in after
 
 
+def test_a_network_that_fits_its_training_images_is_not_said_to_lack_capacity(
+    results: Results, change: Callable[..., None]
+) -> None:
+    capacity, fits = (
+        "what is lost is at least in part capacity",
+        "99.35 %: the XNOR network can fit its training images",
+    )
+    assert capacity in prose(results) and fits not in prose(results)
+    change("metrics/train/mnist-xnor.json", "mnist", "xnor", train_accuracy=99.5)
+    text = prose(results)
+    assert f"the XNOR network gets 99.50 % right, the float network {fits}" in text and capacity not in text
+    change("metrics/train/mnist-float.json", "mnist", "float", train_accuracy=90.0)
+    change("metrics/train/mnist-xnor.json", "mnist", "xnor", train_accuracy=91.0)
+    assert capacity not in prose(results) and "can fit its training images" not in prose(results)
+
+
 def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     path = results.root / "plots/sweeps/image_size.csv"
     assert "As the law has it, the image size hardly matters" in prose(results)
@@ -106,13 +122,15 @@ def test_a_training_that_broke_down_says_so(results: Results, change: Callable[.
     assert "broke down" not in prose(results)
 
 
-def test_images_that_are_cut_out_in_one_training_alone_are_mentioned(
+def test_images_that_are_changed_in_one_training_alone_are_mentioned(
     results: Results, change: Callable[..., None]
 ) -> None:
-    assert "set to 0 for" not in prose(results)
+    assert "set to 0" not in prose(results)
     change("metrics/settings/mnist-xnor.json", "optimization", cutout=0)
-    words = "(with a square of 4x4 pixels set to 0 for the float network, whole for the XNOR network)"
-    assert words in prose(results)
+    both = "(with a square of 4x4 pixels set to 0, 50 % of them with a rectangle of another one for the float network, "
+    assert f"{both}50 % of them with a rectangle of another one for the XNOR network)" in prose(results)
+    change("metrics/settings/mnist-xnor.json", "optimization", cutmix=0.0)
+    assert f"{both}whole for the XNOR network)" in prose(results)
 
 
 def test_products_with_the_padding_explain_a_large_filter(results: Results) -> None:
