@@ -30,12 +30,12 @@ def test_a_network_that_fits_its_training_images_is_not_said_to_lack_capacity(
 ) -> None:
     capacity, fits = (
         "what is lost is at least in part capacity",
-        "99.35 %: the XNOR network can fit its training images",
+        "99.50 %: the XNOR network can fit its training images",
     )
     assert capacity in prose(results) and fits not in prose(results)
-    change("metrics/train/mnist-xnor.json", "mnist", "xnor", train_accuracy=99.5)
+    change("metrics/train/mnist-xnor.json", "mnist", "xnor", train_accuracy=99.6)
     text = prose(results)
-    assert f"the XNOR network gets 99.50 % right, the float network {fits}" in text and capacity not in text
+    assert f"the XNOR network gets 99.60 % right, the float network {fits}" in text and capacity not in text
     change("metrics/train/mnist-float.json", "mnist", "float", train_accuracy=90.0)
     change("metrics/train/mnist-xnor.json", "mnist", "xnor", train_accuracy=91.0)
     assert capacity not in prose(results) and "can fit its training images" not in prose(results)
