@@ -151,6 +151,22 @@ def test_a_mixed_image_is_learnt_as_both_labels_by_their_shares(digits: Prepared
     torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
 
 
+class Noting(Loop):
+    """Notes the shares that it learns with."""
+
+    def step(self, batch: Tensor, labels: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.shares = [*getattr(self, "shares", []), share]
+        return super().step(batch, labels, share)
+
+
+def test_an_epoch_learns_with_the_shares_of_its_mixed_images(digits: Prepared, params: Params) -> None:
+    loop = make_loop(digits, change(params.digits, float={"cutmix": 1.0}), images=100, kind=Noting)
+    images, labels = torch.from_numpy(digits.train.images[:100]), torch.from_numpy(digits.train.labels[:100]).long()
+    with tqdm(disable=True) as bar:
+        loop.epoch(0, images, labels, torch.Generator().manual_seed(0), bar)
+    assert len(loop.shares) == 2 and all(share is not None and (share < 1).any() for share in loop.shares)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_memory_format_is_the_one_asked_for(channels_last: bool, shapes: Prepared, params: Params) -> None:
     settings = change(params.shapes, training={"channels_last": channels_last})

@@ -41,6 +41,15 @@ def test_a_network_that_fits_its_training_images_is_not_said_to_lack_capacity(
     assert capacity not in prose(results) and "can fit its training images" not in prose(results)
 
 
+def test_accuracy_on_mixed_images_is_not_compared_with_that_on_others(
+    results: Results, change: Callable[..., None]
+) -> None:
+    capacity = "what is lost is at least in part capacity"
+    assert capacity in prose(results)  # both have as many
+    change("metrics/settings/mnist-float.json", "optimization", cutmix=0.0)
+    assert capacity not in prose(results)
+
+
 def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     path = results.root / "plots/sweeps/image_size.csv"
     assert "As the law has it, the image size hardly matters" in prose(results)

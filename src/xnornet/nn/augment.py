@@ -40,16 +40,17 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
 def cut_mix(images: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
     """Give some images (N, C, H, W) a rectangle of the image before them in the batch, the first one of the last.
 
-    Its area is a uniform share of the image's, less where it crosses the border, its centre any pixel (Yun et al. 2019,
-    section 3.1; there, one rectangle for all). `probability`: that an image gets one. Returns the images and what share
-    of each is still its own, float32 (N,), or None where probability is 0.
+    Its area is a uniform share of the image's, its centre any pixel, less what crosses the border (Yun et al. 2019,
+    section 3.1; their algorithm draws one rectangle a batch). `probability`: that an image gets one. Batches are in
+    random order, so that the image before is any. Returns the images and what share of each is still its own, float32
+    (N,), or None where probability is 0; `Loop.loss` rolls the labels alike.
     """
     if not probability:
         return images, None
     n, _, height, width = images.shape
     uniform = torch.rand(2, n, generator=generator)
     side = uniform[0].sqrt() * (uniform[1] < probability)  # of the rectangle, as a share of the image's
-    bounds = []  # first and last edge of each rectangle along an axis, (N, 1) each
+    bounds = []  # of each axis: the first row or column of each rectangle, and the one behind its last, (2, N)
     for size in (height, width):
         centre = torch.randint(size, (n,), generator=generator)
         half = (side * size / 2).round().long()
@@ -58,7 +59,7 @@ def cut_mix(images: Tensor, probability: float, generator: torch.Generator) -> t
     y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)  # (N, H), (N, W)
     pasted = (rows[:, :, None] & columns[:, None, :])[:, None]
-    share = 1 - pasted.to(torch.float32).mean(dim=(1, 2, 3))
+    share = 1 - ((bottom - top) * (right - left)).view(n) / (height * width)
     return torch.where(pasted, images.roll(1, 0), images), share
 
 

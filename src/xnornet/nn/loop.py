@@ -77,8 +77,7 @@ class Loop:
         checked = time.perf_counter()
         for step in range(self.steps):
             chosen = order[step * size : (step + 1) * size]
-            batch, share = self.augment(images[chosen], generator)
-            logits, loss = self.step(batch, labels[chosen], share)
+            logits, loss = self.learn(images[chosen], labels[chosen], generator)
             losses[step] = loss
             correct += (logits.argmax(1) == labels[chosen]).sum()
             # Reading a loss makes an accelerator wait: not in every step.
@@ -98,6 +97,11 @@ class Loop:
             changed = sum(int(((w >= 0) != s).sum()) for w, s in zip(self.latent_weights, signs, strict=True))
             row["signs_changed"] = 100 * changed / sum(s.numel() for s in signs)
         return row
+
+    def learn(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Augment a batch, uint8 (N, H, W, C), and learn from it: see `augment` and `step`."""
+        batch, share = self.augment(images, generator)
+        return self.step(batch, labels, share)
 
     def augment(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Change a batch at random, as `augment`, `cut_out` and `cut_mix` do: uint8 (N, H, W, C) -> (N, C, H, W).

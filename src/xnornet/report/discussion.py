@@ -65,17 +65,16 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     )
     gap = by_float["train_accuracy"] - by_xnor["train_accuracy"]
     recipes = [results.settings(dataset, v)["optimization"] for v in ("float", "xnor")]
+    seen = f"In the last epoch of training, on augmented images{_how_images_differ(*recipes)}, the XNOR network"
     yield claim(
-        cost > 0 and gap > 0,
-        f"In the last epoch of training, on augmented images{_how_images_differ(*recipes)}, the XNOR network's accuracy is lower too, "
-        f"by {gap:.2f} points: what is lost is at least in part capacity (activations and weights of one bit) and "
-        "optimization (a gradient that is an estimate), not generalization alone.",
+        cost > 0 and gap > 0 and recipes[1]["cutmix"] <= recipes[0]["cutmix"],  # mixed images have two right answers
+        f"{seen}'s accuracy is lower too, by {gap:.2f} points: what is lost is at least in part capacity (activations and "
+        "weights of one bit) and optimization (a gradient that is an estimate), not generalization alone.",
     )
     yield claim(
-        cost > 0 and gap <= 0 and by_xnor["train_accuracy"] > FITS,
-        f"In the last epoch of training, on augmented images{_how_images_differ(*recipes)}, the XNOR network gets "
-        f"{by_xnor['train_accuracy']:.2f} % right, the float network {by_float['train_accuracy']:.2f} %: the XNOR network "
-        "can fit its training images, and what it loses, it loses on others.",
+        cost > 0 and gap <= 0 and by_xnor["train_accuracy"] >= FITS,
+        f"{seen} gets {by_xnor['train_accuracy']:.2f} % right, the float network {by_float['train_accuracy']:.2f} %: the "
+        "XNOR network can fit its training images, and what it loses, it loses on images that it has not seen.",
     )
     yield from _dead_stages(results, dataset)
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "validation_accuracy"]
@@ -86,10 +85,10 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     yield from _lag(curve)
 
 
-def _how_images_differ(*recipes: dict[str, Any]) -> str:
+def _how_images_differ(by_float: dict[str, Any], by_xnor: dict[str, Any]) -> str:
     """How the images that the float and the XNOR network were trained on differ, if they do."""
     images = []
-    for recipe in recipes:
+    for recipe in (by_float, by_xnor):
         side, mixed = recipe["cutout"], recipe["cutmix"]
         changes = [f"with a square of {side}x{side} pixels set to 0"] * (side > 0)
         changes += [f"{100 * mixed:g} % of them with a rectangle of another one"] * (mixed > 0)
