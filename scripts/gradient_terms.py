@@ -55,7 +55,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(params.runtime.seed)
     for step in range(1, steps + 1):
         chosen = torch.randint(len(images), (settings.xnor.batch_size,), generator=generator)
-        loop.learn(images[chosen], labels[chosen], generator)
+        loop.step(loop.augment(images[chosen], generator), labels[chosen])
         if step in (MEAN_OF + 1, steps // 5, steps // 2, steps):
             for name, shape in LAYERS.items():
                 history = seen[torch.Size(shape)]

@@ -115,7 +115,6 @@ class Optimization(Section):
     weight_decay: NonNegativeFloat
     label_smoothing: UnitFloat
     cutout: NonNegativeInt
-    cutmix: Annotated[float, Field(ge=0, le=1)]
     schedule: Literal["cosine", "linear", "constant"]
     warmup_epochs: NonNegativeFloat
     restarts: list[Restart] | None = None

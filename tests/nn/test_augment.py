@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from xnornet.nn.augment import augment, cut_mix, cut_out
+from xnornet.nn.augment import augment, cut_out
 from xnornet.params import Augment
 
 NO_CHANGE = Augment(flip=False, crop=0, rotate=0.0, scale=0.0)
@@ -47,32 +47,6 @@ def test_a_square_is_cut_out_of_each_image_wherever_its_centre_falls() -> None:
         4 / 72, abs=0.03
     )
     assert (images == 200).all()
-
-
-@pytest.mark.parametrize("probability", [0.5, 1.0])
-def test_images_get_a_rectangle_of_the_one_before_them(probability: float) -> None:
-    n, height, width = 3000, 8, 6
-    images = (torch.arange(n) % 251).to(torch.uint8).view(n, 1, 1, 1).expand(n, 3, height, width)
-    mixed, share = cut_mix(images, probability, torch.Generator().manual_seed(0))
-    own, other = mixed == images, mixed == images.roll(1, 0)
-    assert share is not None and (own | other).all() and (own == own[:, :1]).all()
-    pasted = other[:, 0]
-    rows, columns = pasted.any(2), pasted.any(1)
-    assert torch.equal(pasted, rows[:, :, None] & columns[:, None, :])
-    for lines in (rows, columns):  # without a gap: what begins ends once
-        assert (lines.int().diff(dim=1, prepend=torch.zeros(n, 1)) == 1).sum(1).max() == 1
-    torch.testing.assert_close(share, own[:, 0].float().mean((1, 2)))
-    untouched = (share == 1).float().mean().item()
-    # Where half the shorter side is rounded to 0, nothing is pasted: a side of less than 1/6, 1/36 of all areas.
-    assert 1 - probability < untouched < 1 - probability + 0.05
-    assert pasted.float().mean((1, 2))[share < 1].max() > 0.9  # up to the whole image
-    assert 0.2 * probability < pasted.float().mean() < 0.5 * probability  # half, less what the border cuts
-
-
-def test_without_mixing_images_stay_as_they_are() -> None:
-    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    same, share = cut_mix(images, 0.0, torch.Generator())
-    assert same is images and share is None
 
 
 # So little is nothing to be seen, but a reason to sample bilinearly.

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from tests.nn.trainings import change, make_loop
 from xnornet.data import Prepared
-from xnornet.nn.augment import augment, cut_mix, cut_out
+from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.loop import Loop, learning_rate_factor, make_optimizer, memory_format, warmed_up
 from xnornet.nn.models import build_model
 from xnornet.nn.training import architecture
@@ -28,19 +28,17 @@ def test_a_step_computes_in_the_number_format_asked_for(precision: str, digits: 
 
 
 def test_batches_are_augmented_as_the_parameters_say(digits: Prepared, params: Params) -> None:
-    settings = change(params.digits, float={"cutout": 6, "cutmix": 0.5})
+    settings = change(params.digits, float={"cutout": 6})
     images, (one, other) = torch.from_numpy(digits.train.images[:50]), [torch.Generator().manual_seed(3) for _ in "ab"]
-    changed, share = make_loop(digits, settings).augment(images, one)
-    cut = cut_out(augment(images, settings.training.augment, other), 6, other)
-    mixed, expected = cut_mix(cut, 0.5, other)
-    assert torch.equal(changed, mixed) and share is not None and torch.equal(share, expected)
-    assert not torch.equal(changed, cut) and not torch.equal(cut, images.permute(0, 3, 1, 2) / 255)
+    changed = make_loop(digits, settings).augment(images, one)
+    assert torch.equal(changed, cut_out(augment(images, settings.training.augment, other), 6, other))
+    assert not torch.equal(changed, images.permute(0, 3, 1, 2) / 255)
 
 
 class Watched(Loop):
     """Notes which images it learns from: the first two pixels of each have its number."""
 
-    def augment(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
         self.seen = [*getattr(self, "seen", []), *(images[:, 0, 0, 0] + 256 * images[:, 0, 1, 0].int()).tolist()]
         return super().augment(images, generator)
 
@@ -137,34 +135,6 @@ def test_smoothed_labels_are_what_is_learnt_and_plain_ones_what_is_reported(
     # The gradient of the last bias is that of the logits, summed over the batch: softmax minus target.
     torch.testing.assert_close(loop.run.model.fc2.bias.grad, (logits.softmax(1) - target).mean(0))
     torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
-
-
-def test_a_mixed_image_is_learnt_as_both_labels_by_their_shares(digits: Prepared, params: Params) -> None:
-    smoothing = 0.1
-    loop = make_loop(digits, change(params.digits, float={"label_smoothing": smoothing}))
-    batch = torch.from_numpy(digits.train.images[:50]).permute(0, 3, 1, 2)
-    labels, share = torch.from_numpy(digits.train.labels[:50]).long(), torch.rand(50)
-    logits, loss = loop.step(batch, labels, share)
-    own, before = F.one_hot(labels, 10), F.one_hot(labels.roll(1), 10)
-    target = (1 - smoothing) * (share[:, None] * own + (1 - share[:, None]) * before) + smoothing / 10
-    torch.testing.assert_close(loop.run.model.fc2.bias.grad, (logits.softmax(1) - target).mean(0))
-    torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
-
-
-class Noting(Loop):
-    """Notes the shares that it learns with."""
-
-    def step(self, batch: Tensor, labels: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self.shares = [*getattr(self, "shares", []), share]
-        return super().step(batch, labels, share)
-
-
-def test_an_epoch_learns_with_the_shares_of_its_mixed_images(digits: Prepared, params: Params) -> None:
-    loop = make_loop(digits, change(params.digits, float={"cutmix": 1.0}), images=100, kind=Noting)
-    images, labels = torch.from_numpy(digits.train.images[:100]), torch.from_numpy(digits.train.labels[:100]).long()
-    with tqdm(disable=True) as bar:
-        loop.epoch(0, images, labels, torch.Generator().manual_seed(0), bar)
-    assert len(loop.shares) == 2 and all(share is not None and (share < 1).any() for share in loop.shares)
 
 
 @pytest.mark.parametrize("channels_last", [False, True])

@@ -46,7 +46,7 @@ def time_steps(
         optimization = params.variant(variant).model_copy(update={"precision": precision, "batch_size": size})
         loop = Loop(run, params.training, optimization, len(train))
         run.model.train()
-        return lambda: loop.learn(images, labels, generator)
+        return lambda: loop.step(loop.augment(images, generator), labels)
 
     with timing_lock(), use_threads(threads):
         contestants: dict[str, Callable[[], object]] = {variant: step(variant) for variant in VARIANTS}

@@ -37,32 +37,6 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
-def cut_mix(images: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-    """Give some images (N, C, H, W) a rectangle of the image before them in the batch, the first one of the last.
-
-    Its area is a uniform share of the image's, its centre any pixel, less what crosses the border (Yun et al. 2019,
-    section 3.1; their algorithm draws one rectangle a batch). `probability`: that an image gets one. Batches are in
-    random order, so that the image before is any. Returns the images and what share of each is still its own, float32
-    (N,), or None where probability is 0; `Loop.loss` rolls the labels alike.
-    """
-    if not probability:
-        return images, None
-    n, _, height, width = images.shape
-    uniform = torch.rand(2, n, generator=generator)
-    side = uniform[0].sqrt() * (uniform[1] < probability)  # of the rectangle, as a share of the image's
-    bounds = []  # of each axis: the first row or column of each rectangle, and the one behind its last, (2, N)
-    for size in (height, width):
-        centre = torch.randint(size, (n,), generator=generator)
-        half = (side * size / 2).round().long()
-        bounds.append(torch.stack([(centre - half).clamp(min=0), (centre + half).clamp(max=size)]))
-    (top, bottom), (left, right) = torch.stack(bounds).to(images.device).view(2, 2, n, 1)
-    y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
-    rows, columns = (y >= top) & (y < bottom), (x >= left) & (x < right)  # (N, H), (N, W)
-    pasted = (rows[:, :, None] & columns[:, None, :])[:, None]
-    share = 1 - ((bottom - top) * (right - left)).view(n) / (height * width)
-    return torch.where(pasted, images.roll(1, 0), images), share
-
-
 def _crop_and_flip(images: Tensor, params: Augment, generator: torch.Generator) -> Tensor:
     """One gather: rows and columns of the zero-padded image; columns reversed to mirror."""
     n, height, width, _ = images.shape

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from xnornet.data import Images
-from xnornet.nn.augment import augment, cut_mix, cut_out
+from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.binarize import centre_, clamp_
 from xnornet.nn.evaluate import predict
 from xnornet.nn.layers import binary_layers
@@ -77,7 +77,7 @@ class Loop:
         checked = time.perf_counter()
         for step in range(self.steps):
             chosen = order[step * size : (step + 1) * size]
-            logits, loss = self.learn(images[chosen], labels[chosen], generator)
+            logits, loss = self.step(self.augment(images[chosen], generator), labels[chosen])
             losses[step] = loss
             correct += (logits.argmax(1) == labels[chosen]).sum()
             # Reading a loss makes an accelerator wait: not in every step.
@@ -98,28 +98,16 @@ class Loop:
             row["signs_changed"] = 100 * changed / sum(s.numel() for s in signs)
         return row
 
-    def learn(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Augment a batch, uint8 (N, H, W, C), and learn from it: see `augment` and `step`."""
-        batch, share = self.augment(images, generator)
-        return self.step(batch, labels, share)
+    def augment(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Change a batch at random, as `augment` and `cut_out` do: uint8 (N, H, W, C) -> (N, C, H, W)."""
+        return cut_out(augment(images, self.training.augment, generator), self.optimization.cutout, generator)
 
-    def augment(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Change a batch at random, as `augment`, `cut_out` and `cut_mix` do: uint8 (N, H, W, C) -> (N, C, H, W).
-
-        The second result: what share of each image is its own, (N,), if `cut_mix` mixed any.
-        """
-        batch = cut_out(augment(images, self.training.augment, generator), self.optimization.cutout, generator)
-        return cut_mix(batch, self.optimization.cutmix, generator)
-
-    def step(self, batch: Tensor, labels: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Learn from one batch (N, C, H, W) with labels (N,) and, where it is mixed, the shares (N,) of `augment`.
-
-        Returns logits and the cross entropy with the labels alone, neither smoothed nor mixed, both detached.
-        """
+    def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Learn from one batch (N, C, H, W), augmented already: (logits, cross entropy without smoothing), detached."""
         batch = batch.contiguous(memory_format=self.memory_format)
         with self.autocast():
             logits = self.forward(batch)
-            loss = self.loss(logits, labels, share)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.optimization.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -132,16 +120,6 @@ class Loop:
                     clamp_(weight)
         logits = logits.detach().float()
         return logits, F.cross_entropy(logits, labels)
-
-    def loss(self, logits: Tensor, labels: Tensor, share: Tensor | None) -> Tensor:
-        """Mean cross entropy; of mixed images, with each label by its share (Yun et al. 2019, eq. 1)."""
-        smoothing = self.optimization.label_smoothing
-        if share is None:
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        own, other = (
-            F.cross_entropy(logits, of, label_smoothing=smoothing, reduction="none") for of in (labels, labels.roll(1))
-        )
-        return (share * own + (1 - share) * other).mean()
 
     @staticmethod
     def _check(losses: Tensor, epoch: int) -> None:
