@@ -115,6 +115,7 @@ class Optimization(Section):
     weight_decay: NonNegativeFloat
     label_smoothing: UnitFloat
     cutout: NonNegativeInt
+    cutmix: Annotated[float, Field(ge=0, le=1)]
     schedule: Literal["cosine", "linear", "constant"]
     warmup_epochs: NonNegativeFloat
     restarts: list[Restart] | None = None

@@ -137,6 +137,44 @@ def test_smoothed_labels_are_what_is_learnt_and_plain_ones_what_is_reported(
     torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
 
 
+def test_a_mixed_image_is_learnt_as_both_labels_by_their_shares(digits: Prepared, params: Params) -> None:
+    smoothing = 0.1
+    loop = make_loop(digits, change(params.digits, float={"cutmix": 1.0, "label_smoothing": smoothing}))
+    images: list[Tensor] = []
+    gradients: list[Tensor] = []
+
+    def watch(model: object, inputs: object, logits: Tensor) -> None:
+        logits.register_hook(gradients.append)
+
+    loop.run.model.register_forward_pre_hook(lambda _, inputs: images.append(inputs[0]))
+    loop.run.model.register_forward_hook(watch)
+    batch, labels = torch.rand(50, 1, 28, 28), torch.arange(50) % 10
+    logits, loss = loop.step(batch, labels)
+    before = batch.roll(1, 0)  # the image before each in the batch; before the first, the last
+    pasted = (images[0] != batch).any(1)[0]
+    rows, columns = pasted.any(1), pasted.any(0)
+    assert torch.equal(pasted, rows[:, None] & columns[None, :]) and 0 < pasted.sum() < 784
+    assert torch.equal(images[0], torch.where(pasted, before, batch))
+    share = 1 - pasted.float().mean()
+    mixed = share * F.one_hot(labels, 10) + (1 - share) * F.one_hot(labels.roll(1), 10)
+    torch.testing.assert_close(gradients[0] * 50, logits.softmax(1) - (1 - smoothing) * mixed - smoothing / 10)
+    torch.testing.assert_close(loss, F.nll_loss(logits.log_softmax(1), labels))
+
+
+def test_as_many_batches_are_mixed_as_asked_for(digits: Prepared, params: Params) -> None:
+    batch, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
+    for probability in (0.0, 0.5):
+        loop = make_loop(digits, change(params.digits, float={"cutmix": probability}))
+        images: list[Tensor] = []
+        loop.run.model.register_forward_pre_hook(lambda _, inputs, images=images: images.append(inputs[0]))
+        state = torch.get_rng_state()
+        for _ in range(60):
+            loop.step(batch, labels)
+        mixed = sum(not torch.equal(seen, batch) for seen in images)
+        assert 15 < mixed < 40 if probability else mixed == 0
+        assert torch.equal(torch.get_rng_state(), state) == (probability == 0)  # nothing is drawn for nothing
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_the_memory_format_is_the_one_asked_for(channels_last: bool, shapes: Prepared, params: Params) -> None:
     settings = change(params.shapes, training={"channels_last": channels_last})

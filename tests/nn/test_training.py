@@ -126,7 +126,8 @@ def test_a_killed_training_resumes_to_the_same_end(
     variant: Variant, damage: bool, digits: Prepared, params: Params, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     restarts = [Restart(after=2, learning_rate=1e-3)]  # on the one side of it or on the other, by `damage`
-    settings = short(params.digits, **{variant: {"epochs": 4, "warmup_epochs": 0.5, "restarts": restarts}})
+    recipe = {"epochs": 4, "warmup_epochs": 0.5, "restarts": restarts, "cutmix": 0.5}
+    settings = short(params.digits, **{variant: recipe})
     whole = fit(digits, settings, variant, RUNTIME)
     with pytest.raises(Killed):
         fit(digits, settings, variant, RUNTIME, checkpoints=Mortal(tmp_path, "key"))

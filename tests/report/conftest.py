@@ -73,6 +73,7 @@ def _networks(root: Path) -> None:
             "weight_decay": 0.0,
             "label_smoothing": 0.1,
             "cutout": 4,
+            "cutmix": 0.5,
             "batch_size": 128,
             "restarts": [{"after": 1, "learning_rate": 0.05}],
             "gradient": "corrected",

@@ -41,6 +41,15 @@ def test_a_network_that_fits_its_training_images_is_not_said_to_lack_capacity(
     assert capacity not in prose(results) and "can fit its training images" not in prose(results)
 
 
+def test_accuracy_on_mixed_images_is_not_compared_with_that_on_others(
+    results: Results, change: Callable[..., None]
+) -> None:
+    capacity = "what is lost is at least in part capacity"
+    assert capacity in prose(results)  # both have as many
+    change("metrics/settings/mnist-float.json", "optimization", cutmix=0.0)
+    assert capacity not in prose(results)
+
+
 def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     path = results.root / "plots/sweeps/image_size.csv"
     assert "As the law has it, the image size hardly matters" in prose(results)
@@ -122,13 +131,15 @@ def test_a_training_that_broke_down_says_so(results: Results, change: Callable[.
     assert "broke down" not in prose(results)
 
 
-def test_images_that_are_cut_out_in_one_training_alone_are_mentioned(
+def test_images_that_are_changed_in_one_training_alone_are_mentioned(
     results: Results, change: Callable[..., None]
 ) -> None:
-    assert "set to 0 for" not in prose(results)
+    assert "set to 0" not in prose(results)
     change("metrics/settings/mnist-xnor.json", "optimization", cutout=0)
-    words = "(with a square of 4x4 pixels set to 0 for the float network, whole for the XNOR network)"
-    assert words in prose(results)
+    both = "(with a square of 4x4 pixels set to 0, 50 % of them with a rectangle of another one for the float network, "
+    assert f"{both}50 % of them with a rectangle of another one for the XNOR network)" in prose(results)
+    change("metrics/settings/mnist-xnor.json", "optimization", cutmix=0.0)
+    assert f"{both}whole for the XNOR network)" in prose(results)
 
 
 def test_products_with_the_padding_explain_a_large_filter(results: Results) -> None:

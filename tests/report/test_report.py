@@ -123,7 +123,7 @@ def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None
     recipe = [
         "2 epochs of adam; learning rate 0.1",
         "again after 1 epochs, up to 0.05",
-        "augmentation crop 1, cutout 4 |",
+        "augmentation crop 1, cutout 4, cutmix 0.5 |",
     ]
     recipe += ["gradient corrected; BatchNorm behind binary layers (`output_norm`); ReLU on what they add"]
     recipe += ["(`residual_relu`); 1x1 shortcuts of the normalised input (`normed_shortcut`); augmentation"]

@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from xnornet.data import Images
@@ -16,6 +17,7 @@ from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.binarize import centre_, clamp_
 from xnornet.nn.evaluate import predict
 from xnornet.nn.layers import binary_layers
+from xnornet.nn.models import LeNet5, ResNet18
 from xnornet.params import Optimization, Training, Xnor
 
 
@@ -27,7 +29,7 @@ class TrainingError(RuntimeError):
 class Run:
     """A training, finished or under way: the network, and what each epoch so far gave and took."""
 
-    model: nn.Module
+    model: LeNet5 | ResNet18
     curve: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)  # of each epoch, validation left out
     total_seconds: float = 0.0  # with validation, over all sittings
@@ -53,6 +55,7 @@ class Loop:
         if optimization.compile is True or (optimization.compile == "auto" and self.device.type == "cuda"):
             torch.compiler.reset()  # after some networks of a study, it would leave the next ones as they are
             self.forward = cast(nn.Module, torch.compile(run.model))
+        self.cutmix = v2.RandomApply([v2.CutMix(num_classes=run.model.num_classes)], p=optimization.cutmix)
         self.latent_weights = [layer.weight for layer in binary_layers(run.model)]
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -63,6 +66,7 @@ class Loop:
     ) -> dict[str, float]:
         """One pass over the training images in random order; the images that fill no batch are left out.
 
+        `generator` draws all but what CutMix needs, which torchvision draws from torch's default generator.
         Returns train_loss, train_accuracy (percent) and, of a binary network, signs_changed: the percentage of its
         binary weights that end the epoch with the other sign. In the first epoch, centring alone changes some.
         """
@@ -103,11 +107,18 @@ class Loop:
         return cut_out(augment(images, self.training.augment, generator), self.optimization.cutout, generator)
 
     def step(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Learn from one batch (N, C, H, W), augmented already: (logits, cross entropy without smoothing), detached."""
+        """Learn from one batch (N, C, H, W), augmented already, with labels (N,).
+
+        Of `cutmix` of the batches, it mixes the images and, in the same proportion, their labels (Yun et al. 2019).
+        Returns the logits and their cross entropy with the labels as they are, neither smoothed nor mixed; detached.
+        """
+        targets = labels
+        if self.optimization.cutmix:  # even at 0, it would draw from the generator
+            batch, targets = self.cutmix(batch, labels)
         batch = batch.contiguous(memory_format=self.memory_format)
         with self.autocast():
             logits = self.forward(batch)
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.optimization.label_smoothing)
+            loss = F.cross_entropy(logits, targets, label_smoothing=self.optimization.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

@@ -23,6 +23,7 @@ class LeNet5(nn.Module):
 
     def __init__(self, *, in_channels: int, num_classes: int, **xnor: Any) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.normalize = Normalize(in_channels)
         self.conv1 = nn.Conv2d(in_channels, 20, 5)
         self.bn1 = nn.BatchNorm2d(20)
@@ -134,6 +135,7 @@ class ResNet18(nn.Module):
             raise ValueError(f"width must be at least 1, not {width}")
         if shortcut not in ("block", "conv"):
             raise ValueError(f"unknown shortcut {shortcut!r}: choose from block, conv")
+        self.num_classes = num_classes
         self.normalize = Normalize(in_channels)
         self.stem = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         blocks, channels = [], width

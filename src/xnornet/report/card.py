@@ -55,7 +55,8 @@ def _recipe(settings: dict[str, Any]) -> str:
     how, training = settings["optimization"], settings["training"]
     model = ", ".join(f"{key} {value}" for key, value in settings["model"].items() if key != "name" and value)
     warmup = f"{how['warmup_epochs']:g} epoch{'s' * (how['warmup_epochs'] != 1)}"
-    changes = [f"{name} {value}" for name, value in (training["augment"] | {"cutout": how["cutout"]}).items() if value]
+    augmentation = training["augment"] | {key: how[key] for key in ("cutout", "cutmix")}
+    changes = [f"{name} {value}" for name, value in augmentation.items() if value]
     parts = [
         *([model] if model else []),
         f"{how['epochs']} epochs of {how['optimizer']}",
