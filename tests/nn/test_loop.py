@@ -163,7 +163,7 @@ def test_a_mixed_image_is_learnt_as_both_labels_by_their_shares(digits: Prepared
 
 def test_as_many_batches_are_mixed_as_asked_for(digits: Prepared, params: Params) -> None:
     batch, labels = torch.rand(4, 1, 28, 28), torch.arange(4)
-    for probability in (0.0, 0.5):
+    for probability in (0.0, 0.25):
         loop = make_loop(digits, change(params.digits, float={"cutmix": probability}))
         images: list[Tensor] = []
         loop.run.model.register_forward_pre_hook(lambda _, inputs, images=images: images.append(inputs[0]))
@@ -171,7 +171,7 @@ def test_as_many_batches_are_mixed_as_asked_for(digits: Prepared, params: Params
         for _ in range(60):
             loop.step(batch, labels)
         mixed = sum(not torch.equal(seen, batch) for seen in images)
-        assert 15 < mixed < 40 if probability else mixed == 0
+        assert 6 < mixed < 25 if probability else mixed == 0
         assert torch.equal(torch.get_rng_state(), state) == (probability == 0)  # nothing is drawn for nothing
 
 

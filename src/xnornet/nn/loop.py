@@ -66,7 +66,8 @@ class Loop:
     ) -> dict[str, float]:
         """One pass over the training images in random order; the images that fill no batch are left out.
 
-        `generator` draws all but what CutMix needs, which torchvision draws from torch's default generator.
+        `generator` draws all but what CutMix needs, which torchvision draws from torch's default generator: for mixing
+        to be reproducible, pass that one, seeded.
         Returns train_loss, train_accuracy (percent) and, of a binary network, signs_changed: the percentage of its
         binary weights that end the epoch with the other sign. In the first epoch, centring alone changes some.
         """
@@ -113,7 +114,7 @@ class Loop:
         Returns the logits and their cross entropy with the labels as they are, neither smoothed nor mixed; detached.
         """
         targets = labels
-        if self.optimization.cutmix:  # even at 0, it would draw from the generator
+        if self.optimization.cutmix:  # even at 0, it would draw from torch's generator
             batch, targets = self.cutmix(batch, labels)
         batch = batch.contiguous(memory_format=self.memory_format)
         with self.autocast():
