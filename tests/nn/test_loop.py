@@ -53,7 +53,7 @@ def test_each_epoch_takes_each_image_once_in_an_order_of_its_own(digits: Prepare
         loop.seen = []
         labels = torch.from_numpy(digits.train.labels[:150]).long()
         with tqdm(disable=True) as bar:
-            loop.epoch(epoch, images, labels, torch.Generator().manual_seed(epoch), bar)
+            loop.epoch(epoch, images, labels, 0, bar)
         orders.append(loop.seen)
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(150))
     assert orders[0] != orders[1] and list(range(150)) not in orders

@@ -1,6 +1,7 @@
 """Augmentation of whole batches as tensors: every image gets its own shift, mirror, turn and zoom.
 
-torchvision's transforms draw once per call, so that all images of a batch would move alike.
+torchvision's transforms draw once per call, so that all images of a batch would move alike. (Its CutMix, which the loop
+calls, does cut alike.)
 """
 
 import torch

@@ -61,17 +61,15 @@ class Loop:
     def autocast(self) -> AbstractContextManager[Any]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.optimization.precision == "bfloat16")
 
-    def epoch(
-        self, epoch: int, images: Tensor, labels: Tensor, generator: torch.Generator, bar: "tqdm[Any]"
-    ) -> dict[str, float]:
+    def epoch(self, epoch: int, images: Tensor, labels: Tensor, seed: int, bar: "tqdm[Any]") -> dict[str, float]:
         """One pass over the training images in random order; the images that fill no batch are left out.
 
-        `generator` draws all but what CutMix needs, which torchvision draws from torch's default generator: for mixing
-        to be reproducible, pass that one, seeded.
+        `seed` and `epoch` alone decide what is drawn, so that a resumed training has no generator to restore.
         Returns train_loss, train_accuracy (percent) and, of a binary network, signs_changed: the percentage of its
         binary weights that end the epoch with the other sign. In the first epoch, centring alone changes some.
         """
         self.run.model.train()
+        generator = torch.default_generator.manual_seed(seed * 1_000_003 + epoch)  # torch's own: CutMix takes no other
         signs = [weight >= 0 for weight in self.latent_weights]
         if any(epoch == restart.after for restart in self.optimization.restarts or []):
             self.optimizer.state.clear()  # its moments are of the last cycle; a restart needs nothing but the weights

@@ -55,10 +55,8 @@ def fit(
     ) as bar:
         for epoch in range(done, epochs):
             start = time.perf_counter()
-            # Seeded in each epoch, so that nothing about it has to be restored. Torch's own: CutMix takes no other.
-            generator = torch.default_generator.manual_seed(runtime.seed * 1_000_003 + epoch)
             row = {"epoch": epoch + 1, "learning_rate": loop.optimizer.param_groups[0]["lr"]}
-            row |= loop.epoch(epoch, images, labels, generator, bar)
+            row |= loop.epoch(epoch, images, labels, runtime.seed, bar)
             run.seconds.append(time.perf_counter() - start)
             row |= loop.validate(validation)
             run.curve.append(row)
