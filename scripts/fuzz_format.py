@@ -46,7 +46,7 @@ def target() -> tuple[Callable[[random.Random, int], None], Counter[str]]:
     from tests.engine import mutations, networks  # noqa: PLC0415 (the tests' package is found by now)
     from xnornet.engine import nodes as limits  # noqa: PLC0415
 
-    limits.LIMIT_WORK = 1 << 24  # type: ignore[misc]  # edited networks are run, in NumPy too
+    limits.LIMIT_WORK = 1 << 24  # edited networks are run, in NumPy too
     originals = []
     for nodes in (networks.RESIDUAL, networks.SCALED, networks.POINT):
         network = networks.build(nodes)

@@ -38,7 +38,7 @@ def main() -> None:
     params = load()
     settings = settings_of(params.mnist, params.study, params.study.base)
     data = Prepared.load("data/mnist.safetensors")
-    train, _ = data.split(settings.data.validation, settings.data.seed)
+    train, _ = data.split(settings.split.validation, settings.split.seed)
     torch.manual_seed(params.runtime.seed)
     run = Run(make_network(data, settings, "xnor", train))
     loop = Loop(run, settings.training, settings.xnor, len(train))

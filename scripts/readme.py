@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 from demo import first_table
-
-ROOT = Path(__file__).parents[1]
+from workspace import ROOT
 
 
 def replace(text: str, block: str, content: str) -> str:

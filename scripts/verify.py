@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from readme import ROOT, updated
+from readme import updated
+from workspace import ROOT
 
 from xnornet.engine.file import parse
 from xnornet.engine.nodes import FormatError
-from xnornet.stage import md5
+from xnornet.files import md5
 
 ABSENT = ("deleted", "not in cache")
 

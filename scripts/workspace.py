@@ -51,7 +51,8 @@ def cut_to_seconds(folder: Path, datasets: list[str]) -> None:
     changes: dict[str, Any] = {
         "datasets": datasets,
         "runtime.threads": 1,
-        "shapes.data": {"seed": 0, "train": 300, "test": 100, "validation": 50},
+        "shapes.data": {"seed": 0, "train": 300, "test": 100},
+        "shapes.split": {"seed": 0, "validation": 50},
         "shapes.model.width": 4,
         "digits.seeds": 2,
         "study.seeds": 2,

@@ -8,11 +8,11 @@ from xnornet.bench.packed import agreement, memory
 from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.export import pack
-from xnornet.files import atomic, write_csv, write_json
+from xnornet.files import atomic, md5, write_csv, write_json
 from xnornet.nn import load_model, save_model
 from xnornet.nn.training import architecture, make_network
 from xnornet.params import load
-from xnornet.stage import arguments, md5, stage
+from xnornet.stage import arguments, stage
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         packed.save(part)
         answers = agreement(model, PackedNetwork.load(part), data.test.images, data.test.labels)
         metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=part)
-    answers |= without_stages(model, data, settings.data)
+    answers |= without_stages(model, data, settings.split)
     write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": answers}})
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
     write_csv(f"plots/memory/{dataset}.csv", rows)

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 from xnornet.data import Prepared
-from xnornet.files import write_csv, write_json
+from xnornet.files import md5, write_csv, write_json
 from xnornet.params import Variant, known, load
 from xnornet.seeds import first_metrics, summary, train_seeds
-from xnornet.stage import arguments, md5, stage
+from xnornet.stage import arguments, stage
 
 
 def main() -> None:
-    dataset, variant = arguments(__doc__, "dataset", "variant")
-    known("variant", variant, Variant)
+    dataset, chosen = arguments(__doc__, "dataset", "variant")
+    variant: Variant = known("variant", chosen, Variant)
     params = load()
     name, path = f"{dataset}-{variant}", Path(f"data/{dataset}.safetensors")
     rows = train_seeds(
@@ -21,7 +21,7 @@ def main() -> None:
         params.runtime,
         first=first_metrics(f"metrics/train/{name}.json", dataset, variant),
         finished=Path(".ckpt/seeds") / dataset,  # kept, for more seeds
-        identity=md5(path),
+        data_md5=md5(path),
         title=name,
     )
     write_csv(f"plots/seeds/{name}.csv", rows)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from xnornet.data import Prepared
-from xnornet.files import write_csv, write_json
+from xnornet.files import md5, write_csv, write_json
 from xnornet.params import load
-from xnornet.stage import arguments, md5, stage
+from xnornet.stage import arguments, stage
 from xnornet.study import study, summary
 
 
@@ -19,7 +19,7 @@ def main() -> None:
         params.study,
         params.runtime,
         finished=finished,
-        identity=md5(path),
+        data_md5=md5(path),
         title=dataset,
     )
     write_csv(f"plots/study/{dataset}.csv", rows)

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from xnornet.data import Prepared, prepare
+from xnornet.files import md5
 from xnornet.nn.checkpoint import Checkpoints, key
 from xnornet.nn.record import write_outputs
 from xnornet.nn.training import fit
 from xnornet.params import Variant, known, load
-from xnornet.stage import arguments, md5, stage
+from xnornet.stage import arguments, stage
 
 
 def main() -> None:
-    dataset, variant = arguments(__doc__, "dataset", "variant")
-    known("variant", variant, Variant)
+    dataset, chosen = arguments(__doc__, "dataset", "variant")
+    variant: Variant = known("variant", chosen, Variant)
     params = load()
     settings = params.dataset(dataset)
     path = Path(f"data/{dataset}.safetensors")

@@ -29,8 +29,8 @@ class Trainer:
         self.digits = digits
         self.titles: list[str] = []
 
-    def __call__(self, settings: DatasetParams, folder: Path, identity: str = "md5") -> pd.DataFrame:
-        known: dict[str, Any] = {"first": FIRST, "finished": folder, "identity": identity, "title": "digits"}
+    def __call__(self, settings: DatasetParams, folder: Path, data_md5: str = "md5") -> pd.DataFrame:
+        known: dict[str, Any] = {"first": FIRST, "finished": folder, "data_md5": data_md5, "title": "digits"}
         return train_seeds(self.digits, settings, "xnor", RUNTIME, **known)
 
 
@@ -65,6 +65,21 @@ def test_more_seeds_or_fewer_train_none_again(train: Trainer, settings: DatasetP
     pd.testing.assert_frame_equal(train(two, tmp_path), of_two)
     assert train(one, tmp_path).seed.tolist() == [7]
     assert len(train.titles) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"test_accuracy": 50.0}', '{"test_accuracy": "x", "validation_accuracy": 1}']
+)
+def test_a_damaged_result_is_trained_again(
+    text: str, train: Trainer, settings: DatasetParams, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings.model_copy(update={"seeds": 2})
+    whole = train(settings, tmp_path)
+    (path,) = tmp_path.glob("*.json")
+    path.write_text(text)
+    pd.testing.assert_frame_equal(train(settings, tmp_path), whole)
+    assert f"digits, seed 8: {path} is damaged" in capsys.readouterr().err
+    assert train.titles == ["digits, seed 8"] * 2
 
 
 def test_other_data_or_another_recipe_are_other_trainings(

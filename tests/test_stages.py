@@ -10,10 +10,10 @@ import torch
 
 from xnornet.bench import packed
 from xnornet.data import prepare
+from xnornet.files import md5
 from xnornet.nn import save_model
 from xnornet.nn.training import architecture, make_network
 from xnornet.params import load
-from xnornet.stage import md5
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ("models/packed/digits.safetensors", "metrics/packed/digits.json", "metrics/memory/digits.json")

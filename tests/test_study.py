@@ -1,15 +1,15 @@
 """The study: arms that differ as they say, shared seeds, results that outlive a kill, intervals that are right."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 import xnornet.study as under_test
-from xnornet.data import Prepared
+from xnornet.data import Images, Prepared
 from xnornet.params import RESIDUAL, Arm, Params, ParamsError, Runtime, Study
 from xnornet.study import compared_with, settings_of, shrink, study, summary
 
@@ -32,7 +32,7 @@ def short(params: Params, arms: list[str]) -> Any:
 
 
 def test_a_row_a_training_with_shared_seeds(digits: Prepared, params: Params, tmp_path: Path) -> None:
-    rows = study(digits, short(params, ["corrected", "paper"]), PLAN, RUNTIME, finished=tmp_path, identity="", title="")
+    rows = study(digits, short(params, ["corrected", "paper"]), PLAN, RUNTIME, finished=tmp_path, data_md5="", title="")
     assert rows[["arm", "seed"]].to_numpy().tolist() == [["corrected", 0], ["corrected", 1], ["paper", 0], ["paper", 1]]
     assert dict(zip(rows.arm, rows.against, strict=True)) == {"corrected": "corrected", "paper": "corrected"}
     assert rows.train_loss.nunique() == 4, "two trainings are the same"
@@ -44,7 +44,7 @@ def test_a_killed_study_goes_on_with_the_next_training(
     digits: Prepared, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings, fit = short(params, ["corrected", "paper"]), under_test.fit
-    whole = study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "whole", identity="", title="")
+    whole = study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "whole", data_md5="", title="")
     calls: list[str] = []
 
     def mortal(*arguments: Any, **options: Any) -> Any:
@@ -55,8 +55,8 @@ def test_a_killed_study_goes_on_with_the_next_training(
 
     monkeypatch.setattr(under_test, "fit", mortal)
     with pytest.raises(KeyboardInterrupt):
-        study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "killed", identity="", title="")
-    again = study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "killed", identity="", title="")
+        study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "killed", data_md5="", title="")
+    again = study(digits, settings, PLAN, RUNTIME, finished=tmp_path / "killed", data_md5="", title="")
     assert len(calls) == 3 + 2, "what was finished is not trained again"
     pd.testing.assert_frame_equal(again, whole)
 
@@ -107,13 +107,16 @@ def test_arms_that_make_no_sense(
     also = Arm(gradient="paper", clamp=True)  # as the base has it
     plan = PLAN.model_copy(update={"arms": PLAN.arms | {"same": FIRST, "clamped paper": also}})
     with pytest.raises(ParamsError, match=message):
-        study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, identity="", title="")
+        study(digits, short(params, arms), plan, RUNTIME, finished=tmp_path, data_md5="", title="")
 
 
 def test_images_are_halved_by_averaging(shapes: Prepared) -> None:
     half = shrink(shapes, 16)
     assert half.train.images.shape == (len(shapes.train), 16, 16, 3) and half.classes == shapes.classes
     assert abs(half.train.images.mean() - shapes.train.images.mean()) < 1
+    noise = np.random.default_rng(0).integers(0, 256, (50, 32, 32, 3), np.uint8)
+    images = Images(noise, np.arange(50, dtype=np.uint8) % 10)
+    assert shrink(replace(shapes, train=images), 16).train.images.std() < 0.5 * noise.std()
     assert shrink(shapes, 32).train.images.tobytes() == shapes.train.images.tobytes()
 
 
@@ -121,20 +124,21 @@ def test_intervals_are_those_of_a_paired_t_test() -> None:
     rng = np.random.default_rng(0)
     first = rng.normal(90, 3, 6)
     other = first - 0.5 + rng.normal(0, 0.1, 6)
+    third = other + 1 + rng.normal(0, 0.1, 6)
     rows = pd.DataFrame(
         {
             "arm": ["a"] * 6 + ["b"] * 6 + ["c"] * 6,
             "against": ["a"] * 6 + ["a"] * 6 + ["b"] * 6,
             "seed": [*range(6)] * 3,
-            "validation_accuracy": [*first, *other, *(other + 1)],
+            "validation_accuracy": [*first, *other, *third],
             "signs_changed": [*range(6)] * 3,
         }
     )
     found = summary(rows)
-    expected = stats.ttest_rel(other, first).confidence_interval(0.95)
-    assert found["b"]["low"] == pytest.approx(expected.low, abs=1e-4)
-    assert found["b"]["high"] == pytest.approx(expected.high, abs=1e-4)
-    assert found["c"]["difference"] == found["c"]["low"] == 1.0, "compared with b"
+    for arm, difference in (("b", other - first), ("c", third - other)):
+        half = 2.5706 * difference.std(ddof=1) / 6**0.5  # Student's t, 5 degrees of freedom, 97.5 %
+        assert found[arm]["low"] == pytest.approx(difference.mean() - half, abs=1e-4)
+        assert found[arm]["high"] == pytest.approx(difference.mean() + half, abs=1e-4)
     assert found["b"]["high"] < 0, "the pairs see what the spread over seeds hides"
     assert found["a"] == {
         "mean": round(first.mean(), 4),

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from xnornet.data import Prepared
 from xnornet.nn.evaluate import accuracy, predict
 from xnornet.nn.models import Block, ResNet18
-from xnornet.params import Data
+from xnornet.params import Split
 
 SEEN_ON = 1000
 """Images, at most, that stages are left out on: enough to see a dead one."""
 
 
-def without_stages(model: nn.Module, data: Prepared, params: Data) -> dict[str, Any]:
+def without_stages(model: nn.Module, data: Prepared, split: Split) -> dict[str, Any]:
     """Accuracy of a trained ResNet without what the 3x3 convolutions of each stage add to the residual stream.
 
     What they add is replaced by its mean over images and pixels, channel by channel, so that it says nothing of the
@@ -28,7 +28,7 @@ def without_stages(model: nn.Module, data: Prepared, params: Data) -> dict[str, 
     """
     if not isinstance(model, ResNet18):
         return {}
-    _, validation = data.split(params.validation, params.seed)
+    _, validation = data.split(split.validation, split.seed)
     # From all over the set, which may be in order.
     some = validation.take(np.arange(0, len(validation), -(-len(validation) // SEEN_ON)))
     images, labels = torch.from_numpy(some.images), torch.from_numpy(some.labels).long()

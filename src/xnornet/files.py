@@ -1,6 +1,7 @@
-"""Writing results so that a killed process never leaves a file that looks finished."""
+"""Files: writing results so that a killed process never leaves one that looks finished; and their md5."""
 
 import glob
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -59,3 +60,9 @@ def write_csv(path: str | Path, frame: pd.DataFrame) -> None:
     """Write `frame` without its index, atomically."""
     with atomic(path) as part:
         frame.to_csv(part, index=False, lineterminator="\n")
+
+
+def md5(path: str | Path) -> str:
+    """md5 of a file in hexadecimal, which is also DVC's name for it."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "md5").hexdigest()

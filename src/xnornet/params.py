@@ -57,12 +57,18 @@ class Runtime(Section):
 
 
 class Data(Section):
-    """Sizes. `train` and `test` only where the set does not come divided (shapes: both, digits: test)."""
+    """How a set is made, where it does not come as training and test images: shapes are drawn, digits divided."""
+
+    seed: Seed | None = None
+    train: PositiveInt | None = None
+    test: PositiveInt | None = None
+
+
+class Split(Section):
+    """How many of the training images are for validation, and the seed that chooses them."""
 
     seed: Seed
     validation: PositiveInt
-    train: PositiveInt | None = None
-    test: PositiveInt | None = None
 
 
 class LeNet5Params(Section):
@@ -179,6 +185,7 @@ class DatasetParams(Section):
     """Everything about one data set, the two networks trained on it, with how many seeds, and the short trainings."""
 
     data: Data
+    split: Split
     model: Annotated[LeNet5Params | ResNet18Params, Field(discriminator="name")]
     seeds: PositiveInt
     training: Training
@@ -339,9 +346,8 @@ def _place(error: Exception) -> str:
 
 
 def _describe(path: str, problem: Any) -> str:
-    where = ": ".join(
-        [path, *filter(None, [".".join(str(p) for p in problem["loc"] if p not in ("lenet5", "resnet18"))])]
-    )
+    place = ".".join(str(p) for p in problem["loc"] if p not in ("lenet5", "resnet18"))
+    where = f"{path}: {place}" if place else path
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown parameter"
     if problem["type"] == "missing":

@@ -1,7 +1,6 @@
 """How far an accuracy depends on the seed: the full training once more with others, each tested once."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import pandas as pd
 
 from xnornet.data import Prepared
 from xnornet.files import write_json
-from xnornet.nn.checkpoint import Checkpoints, key
+from xnornet.nn.checkpoint import Checkpoints, earlier_result, key
 from xnornet.nn.record import save_and_test
 from xnornet.nn.training import fit
 from xnornet.params import DatasetParams, Runtime, Variant
@@ -19,7 +18,7 @@ class SeedsError(ValueError):
     """The training with the first seed left no metrics to begin with."""
 
 
-CODE = Path(__file__).read_text(encoding="utf-8")
+SOURCE = Path(__file__).read_text(encoding="utf-8")
 
 
 def train_seeds(
@@ -30,34 +29,33 @@ def train_seeds(
     *,
     first: dict[str, Any],
     finished: Path,
-    identity: Any,
+    data_md5: str,
     title: str,
 ) -> pd.DataFrame:
     """Train and test a network with the seeds after `runtime.seed`, until there are `params.seeds` of it.
 
     first: the metrics of the network that has `runtime.seed`. finished: a folder for results and checkpoints, so that a
-    killed call goes on where it was, and one for more seeds with the next; `identity` (JSON) is what the results depend
-    on besides the parameters, the data's md5. Returns a row a training: seed, test_accuracy, validation_accuracy
-    (percent).
+    killed call goes on where it was, and one for more seeds with the next; `data_md5` tells other data from these.
+    Returns a row a training: seed, test_accuracy, validation_accuracy (percent).
     """
     columns = ("test_accuracy", "validation_accuracy")
     rows = [{"seed": runtime.seed, **{name: first[name] for name in columns}}]
     for seed in range(runtime.seed + 1, runtime.seed + params.seeds):
         of_run = runtime.model_copy(update={"seed": seed})
-        digest = key(CODE, variant, params.of_training(variant), of_run.model_dump(), identity)
+        digest = key(SOURCE, variant, params.of_training(variant), of_run.model_dump(), data_md5)
         path = finished / f"{digest}.json"
-        if not path.exists():
-            checkpoints = Checkpoints(finished / f"{variant}-{seed}", digest)
+        result = earlier_result(path, columns, f"{title}, seed {seed}")
+        checkpoints = Checkpoints(finished / f"{variant}-{seed}", digest)
+        if result is None:
             run = fit(data, params, variant, of_run, checkpoints=checkpoints, title=f"{title}, seed {seed}")
             model = finished / f"{digest}.safetensors"
             _, accuracy, _ = save_and_test(run, model, data, params, variant, {})
             model.unlink()
-            result = dict(zip(columns, (accuracy, run.curve[-1]["validation_accuracy"]), strict=True))
-            write_json(path, {name: round(value, 4) for name, value in result.items()})
-            checkpoints.clear()
-        else:
-            print(f"{title}, seed {seed}: trained before, result in {path}", file=sys.stderr)
-        rows.append({"seed": seed, **json.loads(path.read_text(encoding="utf-8"))})
+            values = accuracy, run.curve[-1]["validation_accuracy"]
+            result = {name: round(value, 4) for name, value in zip(columns, values, strict=True)}
+            write_json(path, result)
+        checkpoints.clear()  # also what a call left that was killed between the two
+        rows.append({"seed": seed, **result})
     return pd.DataFrame(rows)
 
 

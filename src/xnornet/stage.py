@@ -2,7 +2,6 @@
 
 import argparse
 import fcntl
-import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -53,9 +52,3 @@ def arguments(description: str, *names: str) -> list[str]:
         parser.add_argument(name)
     values = vars(parser.parse_args())
     return [values[name] for name in names]
-
-
-def md5(path: str | Path) -> str:
-    """md5 of a file in hexadecimal, which is also DVC's name for it."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()

@@ -3,35 +3,31 @@
 Compared on the validation images; the test images are not looked at.
 """
 
-import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import torch
-from scipy import stats
+from scipy.stats import ttest_rel
 from torchvision.transforms.v2 import functional as transforms
 
 from xnornet.data import Images, Prepared
 from xnornet.files import write_json
-from xnornet.nn.checkpoint import key
+from xnornet.nn.checkpoint import earlier_result, key
 from xnornet.nn.training import fit
 from xnornet.params import Arm, DatasetParams, Optimization, ParamsError, Runtime, Study, Xnor, check_stream
 
-CONFIDENCE = 0.95
-CODE = Path(__file__).read_text(encoding="utf-8")
+SOURCE = Path(__file__).read_text(encoding="utf-8")
 
 
 def study(
-    data: Prepared, params: DatasetParams, plan: Study, runtime: Runtime, *, finished: Path, identity: Any, title: str
+    data: Prepared, params: DatasetParams, plan: Study, runtime: Runtime, *, finished: Path, data_md5: str, title: str
 ) -> pd.DataFrame:
     """Train `plan.seeds` XNOR networks in each arm, each as short and narrow as `params.study` says.
 
     finished: a folder for the result of each training, so that a killed study goes on with the next one, and one with
-    more arms with these; `identity` (JSON) is what the results depend on besides the parameters, the data's md5.
+    more arms with these; `data_md5` tells other data from these.
     Returns a row a training: arm, against (the arm it is compared with; the first with itself), seed,
     validation_accuracy (percent), train_loss, signs_changed (percent of the binary weights, in the last epoch), epochs,
     image_size, width (0: the network has none). ParamsError if two arms are the same.
@@ -40,6 +36,7 @@ def study(
     data = shrink(data, params.study.image_size)
     length = {"epochs": params.study.epochs, "image_size": params.study.image_size}
     against = compared_with(arms)
+    columns = ("validation_accuracy", "train_loss", "signs_changed")
     rows = []
     for seed in range(plan.seeds):
         for name, arm in arms.items():
@@ -47,16 +44,15 @@ def study(
             of_run = runtime.model_copy(update={"seed": runtime.seed + seed})
             # Without what another training has: an arm added later leaves the finished ones as they are.
             own = settings.of_training("xnor"), params.study.image_size
-            path = finished / f"{key(CODE, *own, of_run.model_dump(), identity)}.json"
-            if not path.exists():
+            path = finished / f"{key(SOURCE, *own, of_run.model_dump(), data_md5)}.json"
+            result = earlier_result(path, columns, f"{title} {name}, seed {seed}")
+            if result is None:
                 last = fit(data, settings, "xnor", of_run, title=f"{title} {name}, seed {seed}").curve[-1]
-                columns = ("validation_accuracy", "train_loss", "signs_changed")
-                write_json(path, {column: round(last[column], 6) for column in columns})
-            else:
-                print(f"{title} {name}, seed {seed}: trained before, result in {path}", file=sys.stderr)
+                result = {column: round(last[column], 6) for column in columns}
+                write_json(path, result)
             who = {"arm": name, "against": against[name], "seed": of_run.seed}
             size = length | {"width": getattr(settings.model, "width", 0)}
-            rows.append({**who, **json.loads(path.read_text(encoding="utf-8")), **size})
+            rows.append({**who, **result, **size})
     return pd.DataFrame(rows).sort_values(["arm", "seed"], key=_order(list(arms)), kind="stable").reset_index(drop=True)
 
 
@@ -80,10 +76,8 @@ def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
         for arm in against
     }
     for arm, other in list(against.items())[1:]:
-        difference = accuracy[arm] - accuracy[other]
-        half = stats.t.ppf((1 + CONFIDENCE) / 2, len(difference) - 1) * difference.sem()
-        mean = difference.mean()
-        result[arm] |= {"difference": mean, "low": mean - half, "high": mean + half}
+        low, high = ttest_rel(accuracy[arm], accuracy[other]).confidence_interval(0.95)
+        result[arm] |= {"difference": (accuracy[arm] - accuracy[other]).mean(), "low": low, "high": high}
     return {arm: {name: round(float(value), 4) for name, value in values.items()} for arm, values in result.items()}
 
 

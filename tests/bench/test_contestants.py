@@ -13,7 +13,7 @@ from xnornet.bench.baselines import BASELINES
 from xnornet.bench.ours import ours
 from xnornet.bench.peers import CHAIN_LENGTH, OPENVINO, OPENVINO_CHAIN_RAW, chain_timing, openvino_binary, peers
 from xnornet.bench.timing import Timing
-from xnornet.bench.workload import Layer, Problem, SkippedError, check
+from xnornet.bench.workload import Layer, Problem, SkippedError, WrongError, check
 
 from .cpu import VNNI
 
@@ -49,7 +49,7 @@ def test_the_check_would_see_other_weights(name: str) -> None:
         other = CONTESTANTS[name](Problem(layer, seed=1))
     except SkippedError as reason:
         pytest.skip(str(reason))
-    with pytest.raises(AssertionError, match="relative error"):
+    with pytest.raises(WrongError, match="relative error"):
         check(replace(contestant, wanted=other.wanted))
 
 

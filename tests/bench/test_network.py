@@ -1,10 +1,12 @@
-import dataclasses
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from xnornet.bench import network
@@ -70,8 +72,13 @@ def test_metrics_agree_with_rows(result: tuple[dict[str, Any], pd.DataFrame, Pac
 
 
 def test_the_model_given_is_left_as_it_was(model: nn.Module) -> None:
-    assert next(model.parameters()).dtype == torch.float32
-    assert all(p.is_contiguous() for p in model.parameters())
+    model = copy.deepcopy(model).train()
+    before = {name: (value.dtype, value.stride(), value.clone()) for name, value in model.state_dict().items()}
+    time_network(model, Packed(), IMAGES, batches=[1], threads=[1], repeats=1, budget_seconds=0, peers=False)
+    assert all(module.training for module in model.modules())
+    for name, value in model.state_dict().items():
+        dtype, stride, content = before[name]
+        assert (value.dtype, value.stride()) == (dtype, stride) and torch.equal(value, content)
 
 
 def test_a_contestant_that_computes_something_else_is_left_out(
@@ -83,26 +90,26 @@ def test_a_contestant_that_computes_something_else_is_left_out(
         model, Packed(), IMAGES, batches=[2], threads=[1], repeats=1, budget_seconds=0, peers=False
     )
     row = rows[rows.contestant == "torch bfloat16"]
-    assert row.note.item().startswith("wrong: relative error of the logits")
+    assert row.note.item().startswith("wrong: relative error")
     assert "torch_bfloat16_ms" not in metrics["batch2"]["threads1"]
 
 
 def test_logits_of_another_shape_are_left_out(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     right = network._torch_bfloat16
 
-    def one_class_more(model: nn.Module, images: np.ndarray) -> network._Entry:
-        entry = right(model, images)
-        return dataclasses.replace(entry, logits=lambda y: np.zeros((len(y), 11)))
+    def one_class_more(model: nn.Module, images: np.ndarray) -> Callable[[], torch.Tensor]:
+        call = right(model, images)
+        return lambda: F.pad(call(), (0, 1))
 
     monkeypatch.setattr(network, "_torch_bfloat16", one_class_more)
     _, rows = time_network(model, Packed(), IMAGES, batches=[2], threads=[1], repeats=1, budget_seconds=0, peers=False)
-    assert rows.set_index("contestant").note["torch bfloat16"] == "wrong: logits of shape (2, 11), not (2, 10)"
+    assert rows.set_index("contestant").note["torch bfloat16"] == "wrong: result has shape (2, 11), not (2, 10)"
 
 
 def test_a_peer_that_fails_is_left_out_and_nothing_else_may_fail(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: object) -> network._Entry:
+    def broken(*_: object) -> Callable[[], Any]:
         raise RuntimeError("no kernel\nfor this")
 
     monkeypatch.setattr(network, "_openvino", broken)

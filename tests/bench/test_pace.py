@@ -19,7 +19,7 @@ def test_an_epoch_is_its_steps() -> None:
     data = prepare("digits", params.digits.data)
     before = data.train.images.copy()
     times = time_steps(data, params.digits, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
-    images = (len(data.train) - params.digits.data.validation) // 50 * 50
+    images = (len(data.train) - params.digits.split.validation) // 50 * 50
     assert times["images"] == images and times["threads"] == 1
     for variant in ("float", "xnor"):
         rate = times[variant]["images_per_second"]

@@ -56,6 +56,22 @@ def test_the_loop_that_counts_words_does_so():
     assert POPCOUNT_MACS == 8 * 64
 
 
+@pytest.mark.skipif(not CARRY_SAVE, reason="this CPU counts in another way")
+def test_the_loop_that_counts_carry_save_does_so():
+    memory = memory_of(np.uint64)
+    totals, ones = memory[: 2 * COUNTERS].reshape(COUNTERS, 2, 8).transpose(1, 0, 2).copy()
+    for step in range(STEPS):
+        x = memory[step % LOADED : step % LOADED + 2]
+        for counter in range(COUNTERS):
+            a, b = x[0] ^ memory[counter], x[1] ^ memory[(counter + 1) % COUNTERS]
+            left = ones[counter].copy()
+            totals[counter] += np.bitwise_count(left & a | left & b | a & b)  # what a full adder carries
+            ones[counter] = left ^ a ^ b
+    result = run(roofline._popcount_loop, memory).view(np.uint64)[: 2 * COUNTERS].reshape(COUNTERS, 2, 8)
+    assert np.array_equal(result[:, 0], totals) and np.array_equal(result[:, 1], ones)
+    assert POPCOUNT_MACS == 8 * 2 * 64
+
+
 def test_the_loop_of_multiply_adds_does_so():
     memory = aligned((LOADED + 2, 16), np.float32)
     memory[:] = np.random.default_rng(0).standard_normal(memory.shape) / 8

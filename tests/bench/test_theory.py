@@ -4,7 +4,7 @@ from xnornet.bench.theory import Peaks, speedup_law
 
 
 def test_the_paper_quotes_this_figure() -> None:
-    """62.27x for 256 channels and 3x3 filters (Rastegari et al. 2016, section 3.3)."""
+    """62.27x for 256 channels and 3x3 filters (Rastegari et al. 2016, section 4.1)."""
     assert round(speedup_law(256, 3), 2) == 62.27
 
 

@@ -9,6 +9,7 @@ from xnornet.bench.workload import (
     Layer,
     Problem,
     SkippedError,
+    WrongError,
     check,
     convolve,
     line_up,
@@ -100,29 +101,31 @@ def test_check_refuses_what_is_wrong() -> None:
     wanted = np.ones((1, 2, 2, 3), np.float32)
     check(_contestant(wanted + 1e-4, wanted))
     for wrong in (wanted + 1e-2, -wanted, wanted * np.nan):
-        with pytest.raises(AssertionError, match="relative error"):
+        with pytest.raises(WrongError, match="relative error"):
             check(_contestant(wrong, wanted))
-    with pytest.raises(AssertionError, match="shape"):
+    with pytest.raises(WrongError, match="shape"):
         check(_contestant(wanted[..., :1], wanted))
 
 
 def test_line_up_names_those_left_out() -> None:
     wanted = np.ones((1, 1, 1, 1), np.float32)
 
-    def missing(_: Problem) -> Contestant:
+    def missing() -> Contestant:
         raise SkippedError("it is not installed")
 
-    builders = {"good": lambda _: _contestant(wanted, wanted), "wrong": lambda _: _contestant(-wanted, wanted)}
-    ready, skipped = line_up({**builders, "missing": missing}, Problem(SHAPES[1]))
+    builders = {"good": lambda: _contestant(wanted, wanted), "wrong": lambda: _contestant(-wanted, wanted)}
+    ready, skipped = line_up({**builders, "missing": missing}, optional={"wrong"})
     assert list(ready) == ["good"]
     assert skipped == {"wrong": "wrong: relative error 2 is above 0.001", "missing": "it is not installed"}
+    with pytest.raises(WrongError, match="wrong: relative error 2 is above"):
+        line_up(builders)
 
 
 def test_only_optional_contestants_may_fail() -> None:
-    def broken(_: Problem) -> Contestant:
+    def broken() -> Contestant:
         raise RuntimeError("no kernel\nfor this")
 
-    ready, skipped = line_up({"peer": broken}, Problem(SHAPES[1]), optional={"peer"})
+    ready, skipped = line_up({"peer": broken}, optional={"peer"})
     assert not ready and skipped == {"peer": "failed: RuntimeError: no kernel for this"}
     with pytest.raises(RuntimeError, match="no kernel"):
-        line_up({"ours": broken}, Problem(SHAPES[1]), optional={"peer"})
+        line_up({"ours": broken}, optional={"peer"})

@@ -8,8 +8,8 @@ import pytest
 from xnornet.data import DataError, Images, Prepared, prepare
 from xnornet.params import Data
 
-DIGITS = Data(seed=0, validation=100, test=397)
-SHAPES = Data(seed=0, validation=20, train=100, test=50)
+DIGITS = Data(seed=0, test=397)
+SHAPES = Data(seed=0, train=100, test=50)
 
 
 @pytest.mark.parametrize(("name", "params"), [("digits", DIGITS), ("shapes", SHAPES)])

@@ -104,13 +104,13 @@ def test_a_missing_folder_is_named(network, tmp_path):
         network.save(tmp_path / "models/network")
 
 
-def test_a_large_file_of_another_kind_is_not_read_whole(data, tmp_path):
-    path = tmp_path / "foreign"
-    with path.open("wb") as stream:
-        stream.write(safetensors.numpy.save({"a": np.zeros(3)}))
-        stream.truncate(1 << 40)  # a hole, that no memory could hold
-    with pytest.raises(FormatError, match="metadata"):
-        PackedNetwork.load(path)
+def test_a_file_that_no_memory_could_hold_is_not_read_whole(data, tmp_path):
+    path = tmp_path / "network"
+    for start, message in ((safetensors.numpy.save({"a": np.zeros(3)}), "metadata"), (data, "larger than a packed")):
+        path.write_bytes(start)
+        os.truncate(path, 1 << 40)  # a hole behind it
+        with pytest.raises(FormatError, match=message):
+            PackedNetwork.load(path)
 
 
 def test_errors_name_the_file_and_what_is_wrong(data, tmp_path):

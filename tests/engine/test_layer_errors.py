@@ -71,15 +71,19 @@ def test_a_dense_layer_refuses_packed_images_that_are_no_rows():
 def test_packed_images_of_another_layer_are_refused():
     _, layer = given_layer(padding=1)
     packed = layer.pack(GOOD)
-    for wrong in (
-        PackedImages(packed.words, 21, 1),
-        PackedImages(packed.words, 20, 0),
-        PackedImages(packed.words[:, ::2], 20, 1),
-        PackedImages(packed.words.astype(np.int64), 20, 1),
-        PackedImages(packed.words[:, :2].copy(), 20, 1),
+    for wrong, message in (
+        (PackedImages(packed.words, 21, 1), "must have 20 channels and padding 1, not 21 and 1"),
+        (PackedImages(packed.words, 20, 0), "must have 20 channels and padding 1, not 20 and 0"),
+        (PackedImages(packed.words[:, ::2], 20, 1), "must be contiguous"),
+        (packed.words, r"must be PackedImages, as `pack` makes them, not uint64 \("),
+        (None, "must be PackedImages, as `pack` makes them, not NoneType"),
     ):
-        with pytest.raises(ValueError, match="pack"):
+        with pytest.raises(ValueError, match=message):
             layer.run_packed(wrong)
+        with pytest.raises(ValueError, match=message):
+            layer.then_sign(np.zeros(16, int))(wrong)
+    with pytest.raises(ValueError, match="packed must be PackedImages"):
+        PackedLinear(images(5, 20)).run_packed(packed.words)
     for place in (np.s_[0, 0, 1, 0], np.s_[0, 1, 1, 0]):  # in the padding, and beyond the last of 20 channels
         dirty = packed.words.copy()
         dirty[place] |= np.uint64(1 << 20)
@@ -91,14 +95,14 @@ def test_packed_images_of_another_layer_are_refused():
     result = forward(packed)
     for words in (
         packed.words,
-        result.words.astype(np.int64),
-        result.words.view(np.uint8)[..., ::8],
         np.repeat(result.words, 2, axis=2)[:, :, ::2],
         np.broadcast_to(result.words[:, :1], result.words.shape),
         np.full_like(result.words, 1 << 16),  # what is there stays there, beyond the last channel
     ):
         with pytest.raises(ValueError, match="out must be"):
             forward(packed, out=PackedImages(words, 16, 0))
+    with pytest.raises(ValueError, match="out must be"):
+        forward(packed, out=result.words)
     _, same = given_layer(20, 20, padding=1)
     with pytest.raises(ValueError, match="and not the input"):
         same.then_sign(np.zeros(20, int), padding=1)(packed, out=packed)
@@ -107,6 +111,23 @@ def test_packed_images_of_another_layer_are_refused():
     for flip in (np.ones(3, bool), np.full(16, np.nan), ["no"] * 16):
         with pytest.raises(ValueError, match=r"flip must be bool \(16,\), one a channel"):
             layer.then_sign(np.zeros(16, int), flip)
+
+
+@pytest.mark.parametrize(
+    ("words", "channels", "padding", "message"),
+    [
+        (np.zeros((2, 3, 3, 1), np.int64), 20, 0, r"words must be uint64 of 4 dimensions, not int64 \(2, 3, 3, 1\)"),
+        (np.zeros((3, 3, 1), np.uint64), 20, 0, r"words must be uint64 of 4 dimensions, not uint64 \(3, 3, 1\)"),
+        ([[[[0]]]], 20, 0, "words must be uint64 of 4 dimensions, not list"),
+        (np.zeros((2, 3, 3, 1), np.uint64), 65, 0, "65 channels are 2 words, not 1"),
+        (np.zeros((2, 3, 3, 1), np.uint64), 0, 0, "channels must be at least 1, not 0"),
+        (np.zeros((2, 3, 3, 1), np.uint64), 20, -1, "padding must be at least 0, not -1"),
+        (np.zeros((2, 5, 4, 1), np.uint64), 20, 2, "words of 5x4 pixels are nothing but padding 2"),
+    ],
+)
+def test_words_that_are_no_images_are_refused(words, channels, padding, message):
+    with pytest.raises(ValueError, match=message):
+        PackedImages(words, channels, padding)
 
 
 def test_what_programs_have_in_them_cannot_be_changed():

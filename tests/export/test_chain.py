@@ -9,7 +9,7 @@ from torch import nn
 
 from tests.engine import mutations
 from tests.export.networks import assert_same_logits, settled
-from xnornet.export import pack
+from xnornet.export import PackError, pack
 from xnornet.nn import Normalize, XnorConv2d, XnorLinear
 
 SIDE = 12
@@ -65,7 +65,7 @@ CHAINS = {
 @pytest.mark.parametrize("name", CHAINS)
 def test_logits_are_those_of_torch(name):
     torch.manual_seed(0)
-    model = settled(nn.Sequential(*CHAINS[name]()), SIDE, keep=("norm" if name == "K" else None))
+    model = settled(nn.Sequential(*CHAINS[name]()), SIDE)
     assert_same_logits(model, pack(model, image_size=SIDE), SIDE)
 
 
@@ -98,7 +98,7 @@ def drawn(seed):
 def test_drawn_chains_too(seed):
     torch.manual_seed(seed)
     model = nn.Sequential(*drawn(seed))
-    network = pack(settled(model, SIDE, keep="norm"), image_size=SIDE)
+    network = pack(settled(model, SIDE), image_size=SIDE)
     assert_same_logits(model, network, SIDE)
 
 
@@ -155,6 +155,12 @@ def test_layers_keep_their_names():
     assert [node.name for node in network.graph.nodes] == ["normalize", "image_", "conv"]
 
 
+def with_norm(norm):
+    layer = XnorConv2d(8, 10, 3, output_norm=True)
+    layer.norm = norm
+    return layer
+
+
 def hooked(layer):
     layer.register_forward_hook(lambda module, inputs, output: 2 * output)
     return layer
@@ -163,34 +169,41 @@ def hooked(layer):
 @pytest.mark.parametrize(
     ("layers", "error", "message"),
     [
-        ([nn.Conv2d(3, 8, 3)], ValueError, "must begin with xnornet.nn.Normalize"),
-        ([Normalize(3)], ValueError, "must have a layer with weights"),
-        ([Normalize(3), XnorConv2d(3, 8, 3)], ValueError, "1: the first layer behind Normalize"),
-        ([Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)], ValueError, "1: the first layer behind Normalize"),
+        ([nn.Conv2d(3, 8, 3)], PackError, "must begin with xnornet.nn.Normalize"),
+        ([Normalize(3)], PackError, "must have a layer with weights"),
+        ([Normalize(3), XnorConv2d(3, 8, 3)], PackError, "1: the first layer behind Normalize"),
+        ([Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)], PackError, "1: the first layer behind Normalize"),
         ([*START, nn.GELU()], TypeError, "2: a GELU cannot be packed, only Conv2d, Linear, XnorConv2d"),
-        ([*START, nn.BatchNorm2d(8, affine=False)], ValueError, "2: a BatchNorm needs its running statistics"),
-        ([*START, nn.BatchNorm2d(9)], ValueError, "2: does not fit here, with images of 12x12 pixels"),
-        ([*START, nn.AdaptiveAvgPool2d(1)], ValueError, "2: an AdaptiveAvgPool2d must make one pixel, directly behind"),
-        ([*START, nn.ReLU(), nn.AdaptiveAvgPool2d(2)], ValueError, "3: an AdaptiveAvgPool2d must make one pixel"),
-        ([*START, nn.MaxPool2d(3, padding=1)], ValueError, "2: a MaxPool2d must have padding=0"),
-        ([*START, nn.Conv2d(8, 8, 3, groups=2)], ValueError, "2: a convolution must have groups=1"),
-        ([*START, XnorConv2d(8, 8, 3, padding=(1, 0))], ValueError, "2: a convolution must have groups=1"),
-        ([*START, nn.Conv2d(8, 8, 3, padding=1)], ValueError, "cannot be padded, only bits and normalized images"),
-        ([*START, nn.Flatten(), nn.BatchNorm1d(800)], ValueError, "3: a BatchNorm1d of images of 10x10 pixels"),
+        ([*START, nn.BatchNorm2d(8, affine=False)], PackError, "2: a BatchNorm needs its running statistics"),
+        ([*START, nn.BatchNorm2d(9)], PackError, "2: does not fit here, with images of 12x12 pixels"),
+        ([*START, nn.AdaptiveAvgPool2d(1)], PackError, "2: an AdaptiveAvgPool2d must make one pixel, directly behind"),
+        ([*START, nn.ReLU(), nn.AdaptiveAvgPool2d(2)], PackError, "3: an AdaptiveAvgPool2d must make one pixel"),
+        ([*START, nn.MaxPool2d(3, padding=1)], PackError, "2: a MaxPool2d must have padding=0"),
+        ([*START, nn.Conv2d(8, 8, 3, groups=2)], PackError, "2: a convolution must have groups=1"),
+        ([*START, XnorConv2d(8, 8, 3, padding=(1, 0))], PackError, "2: a convolution must have groups=1"),
+        ([*START, nn.Conv2d(8, 8, 3, padding=1)], PackError, "2: a float convolution behind the first layer cannot be"),
+        (
+            [Normalize(3), nn.Conv2d(3, 8, 3, padding=5), nn.Flatten(), nn.Linear(3200, 10)],
+            PackError,
+            "the engine does not have this: .*padding",
+        ),
+        ([*START, nn.Flatten(), nn.BatchNorm1d(800)], PackError, "3: a BatchNorm1d of images of 10x10 pixels"),
         (
             [*START, nn.Flatten(), nn.Linear(80, 10)],
-            ValueError,
+            PackError,
             "3: does not fit here, with images of 12x12 pixels: mat1 and mat2",
         ),
-        ([Normalize(3), nn.Linear(432, 10)], ValueError, "1: a dense layer needs a Flatten before it"),
-        ([*START, nn.Flatten(1, 2)], ValueError, r"2: a Flatten must leave a row of features an image, not \(80, 10\)"),
-        ([*START, nn.Flatten(), XnorConv2d(8, 10, 10)], ValueError, "3: does not fit here"),
-        ([Normalize(3), nn.Flatten(), nn.Linear(432, 10), nn.BatchNorm2d(10)], ValueError, "3: does not fit here"),
-        ([*START, XnorConv2d(8, 10, 3).double()], ValueError, "2.weight is torch.float64: only float32 can be packed"),
-        ([*START, nn.Conv2d(8, 10, 3, device="meta")], ValueError, "one device that has data, not on cpu, meta"),
-        ([*START, hooked(nn.Conv2d(8, 10, 3))], ValueError, "2 has forward hooks"),
-        ([*START, nn.Conv2d(8, 10, 3)], ValueError, "logits must name a float32 value of one pixel"),
-        ([*START, XnorConv2d(8, 10, 3, binary=False)], ValueError, "float twin"),
+        ([Normalize(3), nn.Linear(432, 10)], PackError, "1: a dense layer needs a Flatten before it"),
+        ([*START, nn.Flatten(1, 2)], PackError, r"2: a Flatten must leave a row of features an image, not \(80, 10\)"),
+        ([*START, nn.Flatten(), XnorConv2d(8, 10, 10)], PackError, "3: does not fit here"),
+        ([Normalize(3), nn.Flatten(), nn.Linear(432, 10), nn.BatchNorm2d(10)], PackError, "3: does not fit here"),
+        ([*START, XnorConv2d(8, 10, 3).double()], PackError, "2.weight is torch.float64: only float32 can be packed"),
+        ([*START, nn.Conv2d(8, 10, 3, device="meta")], PackError, "one device that has data, not on cpu, meta"),
+        ([*START, hooked(nn.Conv2d(8, 10, 3))], PackError, "2 has forward hooks"),
+        ([*START, nn.Conv2d(8, 10, 3)], PackError, r"must end with a row of logits.*not with \(10, 8, 8\)"),
+        ([*START, XnorConv2d(8, 10, 3, binary=False)], PackError, "float twin"),
+        ([*START, with_norm(nn.Identity())], PackError, "2.norm is what output_norm puts there, or None, not Identity"),
+        ([*START, with_norm(nn.BatchNorm2d(10, affine=False))], PackError, "2.norm: a BatchNorm needs its running"),
     ],
 )
 def test_what_cannot_be_packed_is_named(layers, error, message):
@@ -212,7 +225,7 @@ def test_a_forward_of_its_own_is_not_overlooked():
 
 @pytest.mark.parametrize("size", [None, 0, 12.0, "12", (12, 12), 8193])
 def test_the_size_of_the_images_is_asked_for(size):
-    with pytest.raises(ValueError, match="image_size must be 1 to 8192 pixels, not "):
+    with pytest.raises(PackError, match="image_size must be 1 to 8192 pixels, not "):
         pack(nn.Sequential(*START), image_size=size)
-    with pytest.raises(ValueError, match="images of 8192x8192 pixels are too large"):
+    with pytest.raises(PackError, match="images of 8192x8192 pixels are too large"):
         pack(nn.Sequential(*START), image_size=8192)

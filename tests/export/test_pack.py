@@ -10,7 +10,7 @@ from torch import nn
 from tests.engine import mutations
 from tests.export.networks import assert_same_logits, channels_last, images, trained_like
 from xnornet.engine import PackedConv2d, PackedLinear, PackedNetwork
-from xnornet.export import pack
+from xnornet.export import PackError, pack
 from xnornet.nn import build_model
 from xnornet.nn.layers import XnorConv2d, XnorLinear
 
@@ -54,7 +54,7 @@ def test_a_resnet_takes_smaller_images(side):
     model = trained_like("resnet18", width=8, output_norm=True)
     assert_same_logits(model, pack(model, image_size=side), side)
     for wrong in (7, 33):
-        with pytest.raises(ValueError, match=f"image_size must be 8 to 32 pixels, not {wrong}"):
+        with pytest.raises(PackError, match=f"image_size must be 8 to 32 pixels, not {wrong}"):
             pack(model, image_size=wrong)
 
 
@@ -149,12 +149,12 @@ def test_what_is_changed_in_a_network_itself_is_not_overlooked():
         pack(network)
     network = build_model("lenet5", "xnor", in_channels=1, num_classes=10)
     network.bn3.running_var[3] = float("nan")
-    with pytest.raises(ValueError, match=r"bn3\.running_var holds NaN or infinity: the training has diverged"):
+    with pytest.raises(PackError, match=r"bn3\.running_var holds NaN or infinity: the training has diverged"):
         pack(network)
 
 
 def test_what_cannot_be_packed_is_named():
     with pytest.raises(TypeError, match=r"a LeNet5, a ResNet18 or an nn\.Sequential, not Linear"):
         pack(nn.Linear(1, 1))
-    with pytest.raises(ValueError, match="float twin"):
+    with pytest.raises(PackError, match="float twin"):
         pack(build_model("lenet5", "float", in_channels=1, num_classes=10))

@@ -11,8 +11,9 @@ import torch
 from tests.nn.trainings import RUNTIME, change, short
 from xnornet.data import Images, Prepared
 from xnornet.nn.checkpoint import Checkpoints
+from xnornet.nn.evaluate import loss_and_accuracy
 from xnornet.nn.layers import binary_layers
-from xnornet.nn.loop import TrainingError
+from xnornet.nn.loop import TrainingError, learning_rate_factor
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
 from xnornet.nn.training import architecture, channel_statistics, fit, imitated, make_network
 from xnornet.params import RESIDUAL, Params, ParamsError, Restart, Variant
@@ -30,10 +31,27 @@ def test_it_learns(variant: Variant, digits: Prepared, params: Params) -> None:
 def test_residual_networks_train_in_either_precision(
     variant: Variant, precision: str, shapes: Prepared, params: Params
 ) -> None:
-    settings = short(params.shapes, data={"validation": 60})
+    settings = short(params.shapes, split={"validation": 60})
     settings = change(settings, **{variant: {"precision": precision}})
     run = fit(shapes, settings, variant, RUNTIME)
-    assert np.isfinite([row["train_loss"] for row in run.curve]).all()
+    assert run.curve[-1]["train_loss"] < run.curve[0]["train_loss"]
+
+
+def test_the_learning_rate_follows_the_schedule(digits: Prepared, params: Params) -> None:
+    settings = short(params.digits, epochs=3)
+    run, recipe = fit(digits, settings, "float", RUNTIME), settings.float
+    steps = (len(digits.train) - settings.split.validation) // recipe.batch_size
+    wanted = [recipe.learning_rate * learning_rate_factor(epoch * steps, recipe, steps) for epoch in range(3)]
+    assert [row["learning_rate"] for row in run.curve] == pytest.approx(wanted)
+
+
+def test_it_is_watched_on_the_validation_images(digits: Prepared, params: Params) -> None:
+    settings = short(params.digits)
+    run = fit(digits, settings, "xnor", RUNTIME)
+    _, validation = digits.split(settings.split.validation, settings.split.seed)
+    loss, right, _ = loss_and_accuracy(run.model, validation)
+    assert run.curve[-1]["validation_accuracy"] == pytest.approx(right)
+    assert run.curve[-1]["validation_loss"] == pytest.approx(loss, rel=1e-5)
 
 
 def test_the_test_images_are_not_looked_at(digits: Prepared, params: Params) -> None:
@@ -94,7 +112,7 @@ def test_changed_signs_are_counted(digits: Prepared, params: Params) -> None:
 
 
 def test_same_seed_same_bytes(shapes: Prepared, params: Params, tmp_path: Path) -> None:
-    settings = short(params.shapes, data={"validation": 60})
+    settings = short(params.shapes, split={"validation": 60})
     files = []
     for name in ("a", "b"):
         run = fit(shapes, settings, "xnor", RUNTIME)
@@ -178,7 +196,7 @@ def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Pa
     assert whole.curve[:2] == once.curve  # the first cycle is a training of its own
     state = Checkpoints(tmp_path, "whole").load(torch.device("cpu"))
     assert state is not None
-    steps_per_epoch = (len(digits.train) - params.digits.data.validation) // params.digits.xnor.batch_size
+    steps_per_epoch = (len(digits.train) - params.digits.split.validation) // params.digits.xnor.batch_size
     assert {int(entry["step"]) for entry in state["optimizer"]["state"].values()} == {2 * steps_per_epoch}
     assert whole.curve[-1]["train_loss"] < once.curve[-1]["train_loss"]
 

@@ -83,7 +83,7 @@ def _networks(root: Path) -> None:
         }
         training = {"augment": {"crop": 1, "flip": False}}
         settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
-        settings |= {"data": {"validation": 5000}, "runtime": {"seed": 0}}
+        settings |= {"data": {}, "split": {"validation": 5000}, "runtime": {"seed": 0}}
         dump(root / f"metrics/settings/{name}.json", settings)
         curve = {
             "epoch": [1, 2],
@@ -132,7 +132,7 @@ def _networks(root: Path) -> None:
     inference = {"batch1": {"threads1": {"packed_ms": 0.02, "torch_float32_ms": 0.6, "speedup": 30.0}}}
     dump(root / "metrics/inference/mnist.json", {"mnist": {"inference": inference}})
     rows = {"contestant": ["packed", "torch float32", "peer"], "milliseconds_per_image": [0.02, 0.6, None]}
-    rows |= {"batch": 1, "threads": 1, "iqr": 0.001, "noisy": False, "times_packed": [1.0, 30.0, None]}
+    rows |= {"batch": 1, "threads": 1, "iqr": 0.001, "noisy": False, "repeats": 30, "times_packed": [1.0, 30.0, None]}
     dump_csv(root / "plots/inference/mnist.csv", pd.DataFrame(rows))
     sheet = root / "plots/samples/mnist.png"
     sheet.parent.mkdir(parents=True)

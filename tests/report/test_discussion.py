@@ -59,6 +59,33 @@ def test_claims_about_sweeps_are_looked_up(results: Results) -> None:
     assert "The law does not know the image size, but the measurement depends on it: 17.0x to 51.0x" in prose(results)
 
 
+def test_ratios_of_noisy_times_are_marked(results: Results, change: Callable[..., None]) -> None:
+    for sentence in (
+        "by 30.0x at batch 1, on",
+        "takes 30.0 times as long.",
+        "takes 1.00 times (MNIST, LeNet-5) as long",
+    ):
+        assert sentence in prose(results)
+    path = results.root / "plots/inference/mnist.csv"
+    rows = pd.read_csv(path)
+    for contestant in ("packed", "torch float32"):
+        rows.assign(noisy=rows.contestant == contestant).to_csv(path, index=False)
+        assert "by 30.0x at batch 1 (noisy), on" in prose(results)
+        assert "takes 30.0 times as long (noisy)." in prose(results)
+    change("metrics/pace/mnist.json", "mnist", "pace", "float", noisy=True)
+    assert "takes 1.00 times (MNIST, LeNet-5, noisy) as long" in prose(results)
+
+
+def test_what_few_channels_cost_is_a_reason_only_where_they_cost_something(results: Results) -> None:
+    path = results.root / "plots/sweeps/input_channels.csv"
+    assert "This is one reason why the first layer" in prose(results)
+    pd.read_csv(path).assign(speedup_torch=10.0).to_csv(path, index=False)
+    assert "changes only from 10.0x to 10.0x" in prose(results)
+    assert "This is one reason" not in prose(results) and "The first layer stays float since its input is" in prose(
+        results
+    )
+
+
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
     assert "are marked (*" not in prose(results)
     for axis in ("threads", "filter_size"):

@@ -43,7 +43,7 @@ def test_figures_of_other_data_sets_go(results: Results, tmp_path: Path) -> None
             {"seed": 5},
             "mnist: runtime.seed of the float network is 0, of the XNOR network 5: train both alike",
         ),
-        ("data", {"validation": 5000, "seed": 7}, "data.seed of the float network is None, of the XNOR network 7"),
+        ("split", {"validation": 5000, "seed": 7}, "split.seed of the float network is None, of the XNOR network 7"),
         ("training", {"augment": {"crop": 1, "flip": True}}, "training.augment of the float network is"),
     ],
 )
@@ -174,6 +174,13 @@ def test_a_missing_file_is_named(path: str, results: Results, tmp_path: Path) ->
         ("metrics/study/mnist.json", ("mnist", "study", "paper", "low")),
         ("metrics/machine.json", ("usable_cores",)),
         ("metrics/packed/mnist.json", ("mnist", "packed", "same_answers")),
+        ("metrics/time/mnist-float.json", ("mnist", "float", "threads")),
+        ("metrics/seeds/mnist-xnor.json", ("mnist", "xnor", "seeds", "std")),
+        ("metrics/settings/mnist-xnor.json", ("optimization", "cutmix")),
+        ("metrics/settings/mnist-float.json", ("optimization", "precision")),
+        ("metrics/settings/mnist-float.json", ("model", "name")),
+        ("metrics/inference/mnist.json", ("mnist", "inference", "batch1", "threads1", "packed_ms")),
+        ("metrics/inference/mnist.json", ("mnist", "inference", "batch1", "threads1", "speedup")),
     ],
 )
 def test_a_missing_key_is_named(path: str, keys: tuple[str, ...], results: Results) -> None:

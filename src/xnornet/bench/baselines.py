@@ -21,10 +21,13 @@ FLOAT32_TOLERANCE = 1e-5
 BFLOAT16_TOLERANCE = 1e-2
 INT8_TOLERANCE = 4e-2
 
-_TO_NHWC = (0, 2, 3, 1)
+TO_NHWC = (0, 2, 3, 1)
+"""Axes of (N, C, H, W), channels last."""
 
 TORCH_FLOAT32 = ("torch float32", "torch float32, channels last")
 """Names of the two memory formats; the faster of the two is the float32 that speed-ups refer to."""
+
+TORCH_BFLOAT16, TORCH_INT8, LOOP = "torch bfloat16", "torch int8", "plain float32 loop"
 
 
 def torch_float32(problem: Problem, memory_format: torch.memory_format = torch.contiguous_format) -> Contestant:
@@ -109,7 +112,7 @@ def float32_loop(problem: Problem) -> Contestant:
     """
     layer = problem.layer
     p = layer.padding
-    x = np.ascontiguousarray(np.pad(problem.x.transpose(_TO_NHWC), ((0, 0), (p, p), (p, p), (0, 0))))
+    x = np.ascontiguousarray(np.pad(problem.x.transpose(TO_NHWC), ((0, 0), (p, p), (p, p), (0, 0))))
     weight = np.ascontiguousarray(problem.weight.transpose(2, 3, 1, 0))  # (k, k, C, O)
     out = np.empty((layer.batch, layer.out_size, layer.out_size, layer.out_channels), np.float32)
     return Contestant(
@@ -140,9 +143,9 @@ def _convolve(x: Array, weight: Array, stride: int, out: Array) -> Array:  # pra
 BASELINES: Mapping[str, Builder] = {
     TORCH_FLOAT32[0]: torch_float32,
     TORCH_FLOAT32[1]: lambda problem: torch_float32(problem, torch.channels_last),
-    "torch bfloat16": torch_bfloat16,
-    "torch int8": torch_int8,
-    "plain float32 loop": float32_loop,
+    TORCH_BFLOAT16: torch_bfloat16,
+    TORCH_INT8: torch_int8,
+    LOOP: float32_loop,
 }
 
 
@@ -157,7 +160,7 @@ def _inference(call: Callable[[], Tensor]) -> Callable[[], Tensor]:
 
 
 def _conv_result(y: Tensor) -> Array:
-    return y.permute(_TO_NHWC).float().numpy()
+    return y.permute(TO_NHWC).float().numpy()
 
 
 def _dense_result(y: Tensor) -> Array:

@@ -8,15 +8,24 @@ import argparse
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from tabulate import tabulate
 
-from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
+from xnornet.bench.baselines import BASELINES, LOOP, TORCH_BFLOAT16, TORCH_FLOAT32, TORCH_INT8
 from xnornet.bench.machine import describe, fingerprint, usable_cores
 from xnornet.bench.ours import CHAIN, END_TO_END, KERNEL, ours
-from xnornet.bench.peers import OPENVINO, OPENVINO_CHAIN, OPENVINO_CHAIN_RAW, chain_timing, peers
+from xnornet.bench.peers import (
+    ONNXRUNTIME_FLOAT32,
+    ONNXRUNTIME_INT8,
+    OPENVINO,
+    OPENVINO_CHAIN,
+    OPENVINO_CHAIN_RAW,
+    chain_timing,
+    peers,
+)
 from xnornet.bench.theory import Peaks, measure_peaks
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
@@ -56,7 +65,10 @@ class Measurement:
         return None if seconds is None else macs / seconds / (1e9 * peak * self.threads)
 
     def rows(self) -> pd.DataFrame:
-        """One row a layer and contestant: seconds, iqr, noisy, repeats, gmacs (10^9 `macs_inside` a second)."""
+        """One row a layer and contestant: threads, seconds, iqr, noisy, repeats, gmacs, ours_is_faster_by.
+
+        gmacs: 10^9 `macs_inside` a second; ours_is_faster_by: its time over ours, floats in and out.
+        """
         return pd.DataFrame(
             {
                 "layer": layer,
@@ -85,7 +97,9 @@ def measure(
     with timing_lock(), use_threads(threads):
         peaks = measure_peaks()
         for name, layer in layers.items():
-            ready, skipped[name] = line_up(builders, Problem(layer), optional=others)
+            problem = Problem(layer)
+            bound = {key: partial(build, problem) for key, build in builders.items()}
+            ready, skipped[name] = line_up(bound, optional={*others, TORCH_BFLOAT16, TORCH_INT8})
             timed = compare(
                 {key: contestant.call for key, contestant in ready.items()}, threads=threads, repeats=repeats
             )
@@ -96,7 +110,7 @@ def measure(
     return Measurement(layers, timings, skipped, peaks, threads)
 
 
-_INT8 = ("torch int8", "ONNX Runtime int8")
+_INT8 = (TORCH_INT8, ONNXRUNTIME_INT8)
 
 
 def present(measurement: Measurement, *, markdown: bool = False) -> str:
@@ -134,11 +148,11 @@ def _ratios(measurement: Measurement) -> list[list[str]]:
     """Rows of the second table: over whom, how many times faster; and shares of the peaks."""
     versus = {
         "ours over torch float32, better layout": (TORCH_FLOAT32, END_TO_END),
-        "ours over ONNX Runtime float32": (("ONNX Runtime float32",), END_TO_END),
+        "ours over ONNX Runtime float32": ((ONNXRUNTIME_FLOAT32,), END_TO_END),
         "ours over the better int8": (_INT8, END_TO_END),
         "ours over OpenVINO binary": ((OPENVINO,), END_TO_END),
         "chain over OpenVINO's chain": ((OPENVINO_CHAIN,), CHAIN),
-        "ours over the plain loop": (("plain float32 loop",), END_TO_END),
+        "ours over the plain loop": ((LOOP,), END_TO_END),
     }
     popcount, fma = measurement.peaks.popcount, measurement.peaks.float32
     shares = {

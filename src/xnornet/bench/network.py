@@ -10,7 +10,6 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,13 +19,14 @@ import torch
 from torch import nn
 
 from xnornet.bench import peers as engines
-from xnornet.bench.baselines import TORCH_FLOAT32
+from xnornet.bench.baselines import TORCH_BFLOAT16, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, TimingError, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import Array, SkippedError, failure
+from xnornet.bench.workload import Array, Contestant, line_up
 
 PACKED = "packed"
+OPENVINO_FLOAT32 = "OpenVINO float32"
 
 # Relative errors of the logits, ||y - y*|| / ||y*||, that a number format excuses over a whole network. For int8 it is
 # loose: quantization moves the logits, and how far is the business of an accuracy test; this one finds broken exports.
@@ -34,22 +34,11 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1, "int8": 0.5}
 
 _CALIBRATION_IMAGES = 64
 
-_Run = Callable[[], Any]
-
 
 class Packed(Protocol):
     """What is asked of a packed network: uint8 (N, H, W, C) images -> float32 (N, classes) logits."""
 
     def __call__(self, images: Array, /, *, threads: int = 1) -> Array: ...
-
-
-@dataclass(frozen=True)
-class _Entry:
-    """A network to time: `call`, and the logits of what it returns (None: nothing to compare with)."""
-
-    call: _Run
-    logits: Callable[[Any], Array] | None
-    number_format: str = "float32"
 
 
 def time_network(
@@ -87,7 +76,8 @@ def time_network(
             for count in counts:
                 with use_threads(count):
                     ready, skipped = _line_up(float_model, packed_network, images, count, exports)
-                    timings = compare(ready, threads=count, repeats=repeats, budget_seconds=budget_seconds)
+                    calls = {name: contestant.call for name, contestant in ready.items()}
+                    timings = compare(calls, threads=count, repeats=repeats, budget_seconds=budget_seconds)
                 rows += _rows(timings, skipped, batch, count)
                 metrics.setdefault(f"batch{batch}", {})[f"threads{count}"] = _metrics(timings, batch)
     return metrics, pd.DataFrame(rows)
@@ -110,64 +100,59 @@ def _check(images: Array, batches: Sequence[int], threads: Sequence[int]) -> lis
 
 def _line_up(
     model: nn.Module, packed: Packed, images: Array, count: int, exports: "_Exports | None"
-) -> tuple[dict[str, _Run], dict[str, str]]:
-    """Build and verify: (calls by name, reasons of those left out by name), peers whatever they raise."""
-    builders: dict[str, Callable[[], _Entry]] = {
-        PACKED: lambda: _Entry(lambda: packed(images, threads=count), None),
-        TORCH_FLOAT32[0]: lambda: _torch(model, images, torch.contiguous_format),
-        TORCH_FLOAT32[1]: lambda: _torch(model, images, torch.channels_last),
-        "torch bfloat16": lambda: _torch_bfloat16(model, images),
-    }
-    others: dict[str, Callable[[], _Entry]] = {}
-    if exports is not None:
-        others = {
-            "ONNX Runtime float32": lambda: _onnxruntime(exports.float32, images, count, "float32"),
-            "ONNX Runtime int8": lambda: _onnxruntime(exports.int8, images, count, "int8"),
-            "OpenVINO float32": lambda: _openvino(exports.float32, images, count),
-        }
+) -> tuple[dict[str, Contestant], dict[str, str]]:
+    """Build and verify, see `line_up`; all but the packed network and torch's float32 are optional."""
     with torch.inference_mode():
-        wanted = model(_nchw(images)).numpy()
-    ready: dict[str, _Run] = {}
-    skipped: dict[str, str] = {}
-    for name, build in (builders | others).items():
-        try:
-            entry = build()
-            if entry.logits is not None:
-                _verify(entry.logits(entry.call()), wanted, _TOLERANCE[entry.number_format])
-        except SkippedError as reason:
-            skipped[name] = str(reason)
-        except Exception as error:
-            if name not in others:
-                raise
-            skipped[name] = failure(error)
-        else:
-            ready[name] = entry.call
-    return ready, skipped
+        logits = model(_nchw(images)).numpy()
 
+    def contestant(call: Callable[[], Any], result: Callable[[Any], Array], number_format: str) -> Contestant:
+        return Contestant(call, result, lambda: logits, _TOLERANCE[number_format])
 
-def _verify(got: Array, wanted: Array, tolerance: float) -> None:
-    if got.shape != wanted.shape:
-        raise SkippedError(f"wrong: logits of shape {got.shape}, not {wanted.shape}")
-    error = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
-    if not error <= tolerance:
-        raise SkippedError(f"wrong: relative error of the logits {error:.2g} is above {tolerance:.2g}")
+    def in_torch(memory_format: torch.memory_format) -> Contestant:
+        return contestant(_torch(model, images, memory_format), torch.Tensor.numpy, "float32")
+
+    def in_bfloat16() -> Contestant:
+        return contestant(_torch_bfloat16(model, images), lambda y: y.float().numpy(), "bfloat16")
+
+    builders: dict[str, Callable[[], Contestant]] = {
+        # The twin is untrained: there is nothing to compare its logits with. The stage `export` has done that.
+        PACKED: lambda: Contestant(lambda: packed(images, threads=count), np.asarray, None, 0.0),
+        TORCH_FLOAT32[0]: lambda: in_torch(torch.contiguous_format),
+        TORCH_FLOAT32[1]: lambda: in_torch(torch.channels_last),
+        TORCH_BFLOAT16: in_bfloat16,
+    }
+    if exports is not None:
+
+        def in_onnxruntime(export: Callable[[], Path], number_format: str) -> Contestant:
+            return contestant(_onnxruntime(export, images, count), engines.bound_output, number_format)
+
+        def in_openvino() -> Contestant:
+            call = _openvino(exports.float32, images, count)
+            return contestant(call, lambda request: request.get_output_tensor().data, "float32")
+
+        builders |= {
+            engines.ONNXRUNTIME_FLOAT32: lambda: in_onnxruntime(exports.float32, "float32"),
+            engines.ONNXRUNTIME_INT8: lambda: in_onnxruntime(exports.int8, "int8"),
+            OPENVINO_FLOAT32: in_openvino,
+        }
+    return line_up(builders, optional=set(builders) - {PACKED, *TORCH_FLOAT32})
 
 
 def _nchw(images: Array) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
 
 
-def _torch(model: nn.Module, images: Array, memory_format: torch.memory_format) -> _Entry:
+def _torch(model: nn.Module, images: Array, memory_format: torch.memory_format) -> Callable[[], torch.Tensor]:
     model = copy.deepcopy(model).to(memory_format=memory_format)
     x = _nchw(images).contiguous(memory_format=memory_format)
-    return _Entry(lambda: _forward(model, x), lambda y: y.numpy())
+    return lambda: _forward(model, x)
 
 
-def _torch_bfloat16(model: nn.Module, images: Array) -> _Entry:
+def _torch_bfloat16(model: nn.Module, images: Array) -> Callable[[], torch.Tensor]:
     """Weights and activations in bfloat16; images come as bfloat16 0 to 1, to its advantage."""
     model = copy.deepcopy(model).to(torch.bfloat16, memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = (_nchw(images).float() / 255).to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
-    return _Entry(lambda: _forward(model, x), lambda y: y.float().numpy(), "bfloat16")
+    return lambda: _forward(model, x)
 
 
 def _forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -255,18 +240,18 @@ class _quiet:  # noqa: N801  # used like a function
             logger.setLevel(level)
 
 
-def _onnxruntime(export: Callable[[], Path], images: Array, count: int, number_format: str) -> _Entry:
+def _onnxruntime(export: Callable[[], Path], images: Array, count: int) -> Callable[[], Any]:
     engines.load("onnxruntime")
     session = engines.onnxruntime_session(str(export()), count)
-    return _Entry(engines.bound_run(session, _nchw(images).numpy()), engines.bound_output, number_format)
+    return engines.bound_run(session, _nchw(images).numpy())
 
 
-def _openvino(export: Callable[[], Path], images: Array, count: int) -> _Entry:
+def _openvino(export: Callable[[], Path], images: Array, count: int) -> Callable[[], Any]:
     ov = engines.load("openvino")
     x = _nchw(images).numpy()
     model = ov.Core().read_model(export())
     model.reshape(list(x.shape))
-    return _Entry(engines.openvino_run(model, x, count), lambda request: request.get_output_tensor().data)
+    return engines.openvino_run(model, x, count)
 
 
 def _rows(timings: Mapping[str, Timing], skipped: Mapping[str, str], batch: int, count: int) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@
 The seconds of a whole training depend on what else the machine did in those hours; this comparison does not.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +30,7 @@ def time_steps(
     images_per_second, noisy}, and threads, precision and images (of an epoch). ParamsError as in `fit`.
     """
     threads = min(runtime.threads or usable_cores(), usable_cores())
-    train, _ = data.split(params.data.validation, params.data.seed)
+    train, _ = data.split(params.split.validation, params.split.seed)
     for variant in VARIANTS:
         check_recipe(params, variant, train)
     size, precision = params.float.batch_size, params.float.precision
@@ -51,7 +50,7 @@ def time_steps(
     with timing_lock(), use_threads(threads):
         contestants: dict[str, Callable[[], object]] = {variant: step(variant) for variant in VARIANTS}
         timings = compare(contestants, threads=threads, repeats=repeats, budget_seconds=budget_seconds)
-    steps = math.floor(len(train) / size)
+    steps = len(train) // size
     about = {"threads": threads, "precision": precision, "images": steps * size}
     return {v: _numbers(timings[v], steps, size) for v in VARIANTS} | about
 

@@ -11,11 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xnornet.bench.baselines import FLOAT32_TOLERANCE, INT8_TOLERANCE
+from xnornet.bench.baselines import FLOAT32_TOLERANCE, INT8_TOLERANCE, TO_NHWC
 from xnornet.bench.timing import Timing
 from xnornet.bench.workload import Array, Builder, Contestant, Problem, SkippedError, convolve, signs
-
-_TO_NHWC = (0, 2, 3, 1)
 
 _Node = tuple[str, list[str], list[str], dict[str, Any]]
 """Operator, inputs, outputs, attributes."""
@@ -46,15 +44,15 @@ def bound_run(session: Any, x: Array) -> Callable[[], Any]:
     """A function that runs a session of one input and one output without copying either; returns the binding."""
     ort = load("onnxruntime")
     binding = session.io_binding()
-    value = ort.OrtValue.ortvalue_from_numpy(x)  # shares the memory of x, see _keeping
+    value = ort.OrtValue.ortvalue_from_numpy(x)  # shares the memory of x, see `run`
     binding.bind_ortvalue_input(session.get_inputs()[0].name, value)
     binding.bind_output(session.get_outputs()[0].name, "cpu")
 
-    def run() -> Any:
+    def run(_held: object = (x, value)) -> Any:  # the memory, of which the runtime has no reference of its own
         session.run_with_iobinding(binding)
         return binding
 
-    return _keeping((x, value), run)
+    return run
 
 
 def bound_output(binding: Any) -> Array:
@@ -128,11 +126,12 @@ def _onnx_contestant(
 
     def result(binding: Any) -> Array:
         y = bound_output(binding)
-        return y[:, None, None, :] if layer.is_dense else y.transpose(_TO_NHWC)
+        return y[:, None, None, :] if layer.is_dense else y.transpose(TO_NHWC)
 
     return Contestant(run, result, lambda: problem.float_result, tolerance)
 
 
+ONNXRUNTIME_FLOAT32, ONNXRUNTIME_INT8 = "ONNX Runtime float32", "ONNX Runtime int8"
 OPENVINO = "OpenVINO binary, float in/out"
 OPENVINO_CHAIN = "OpenVINO binary, in a chain"
 
@@ -212,7 +211,7 @@ def _openvino(problem: Problem, threads: int, length: int) -> Contestant:
         raise SkippedError(f"OpenVINO has no binary convolution of {window}") from None
 
     def result(request: Any) -> Array:
-        return request.get_output_tensor().data.transpose(_TO_NHWC)
+        return request.get_output_tensor().data.transpose(TO_NHWC)
 
     return Contestant(run, result, lambda: _chain(problem, weights, thresholds, highs), FLOAT32_TOLERANCE)
 
@@ -232,16 +231,10 @@ def openvino_run(model: Any, x: Array, threads: int, weights: object = None) -> 
     request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
     request.set_input_tensor(ov.Tensor(x, shared_memory=True))
 
-    def run() -> Any:
+    def run(_held: object = (x, weights)) -> Any:
         request.infer()
         return request
 
-    return _keeping((x, weights), run)
-
-
-def _keeping(arrays: object, run: Callable[[], Any]) -> Callable[[], Any]:
-    """`run`, which holds on to the arrays whose memory a runtime uses without a reference of its own."""
-    run.arrays = arrays  # type: ignore[attr-defined]
     return run
 
 
@@ -250,14 +243,14 @@ def _chain(problem: Problem, weights: list[Array], thresholds: list[Array], high
     for weight, threshold, high in zip(weights, thresholds, highs, strict=True):
         bits = np.where((y > threshold) == (high > 0), np.float32(1), np.float32(-1))
         y = convolve(bits, weight, problem.layer).transpose(0, 3, 1, 2)
-    return y.transpose(_TO_NHWC) * problem.alpha
+    return y.transpose(TO_NHWC) * problem.alpha
 
 
 def peers(threads: int = 1) -> dict[str, Builder]:
     """All contestants of this module, by name, with `threads` threads each."""
     builders = {
-        "ONNX Runtime float32": onnxruntime_float32,
-        "ONNX Runtime int8": onnxruntime_int8,
+        ONNXRUNTIME_FLOAT32: onnxruntime_float32,
+        ONNXRUNTIME_INT8: onnxruntime_int8,
         OPENVINO: openvino_binary,
         OPENVINO_CHAIN_RAW: openvino_chain,
     }

@@ -5,11 +5,12 @@ import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
-from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
+from xnornet.bench.baselines import BASELINES, LOOP, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.ours import END_TO_END, KERNEL, PACKING, ours
 from xnornet.bench.theory import Peaks, measure_peaks, speedup_law
@@ -27,20 +28,19 @@ AXES: Mapping[str, Callable[[int], Layer]] = {
     # LeNet's binary convolution, 20 channels under 5x5 at 12x12, more and more filters.
     "output_channels": lambda value: replace(_LENET, out_channels=value),
     # Paper, fig. 4c: 256 channels and filters on 14x14. Padding keeps the image size, or one less for an even filter.
-    "filter_size": lambda value: replace(_PAPER, kernel=value, padding=max(0, value - 1) // 2),
+    "filter_size": lambda value: replace(_PAPER, kernel=value, padding=(value - 1) // 2),
     "image_size": lambda value: replace(_PAPER, size=value),
     "batch": lambda value: replace(_PAPER, batch=value),
     "threads": lambda value: replace(_PAPER, batch=8),
 }
 
-_LOOP = "plain float32 loop"
 _COLUMNS = {
     "ours": END_TO_END,
     "packing": PACKING,
     "kernel": KERNEL,
     "torch_nchw": TORCH_FLOAT32[0],
     "torch_channels_last": TORCH_FLOAT32[1],
-    "float32_loop": _LOOP,
+    "float32_loop": LOOP,
 }
 
 
@@ -124,7 +124,7 @@ def _visit(
 
 def _time(layer: Layer, count: int, repeats: int, budget_seconds: float) -> dict[str, Timing]:
     builders = {**ours(count), **BASELINES}
-    ready, skipped = line_up({name: builders[name] for name in _COLUMNS.values()}, Problem(layer))
+    ready, skipped = line_up({name: partial(builders[name], Problem(layer)) for name in _COLUMNS.values()})
     if skipped:
         raise RuntimeError(f"cannot time {layer}: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
     calls = {name: contestant.call for name, contestant in ready.items()}
@@ -158,5 +158,5 @@ def _row(value: int, layer: Layer, passes: Sequence[Mapping[str, Timing]], peaks
         "macs_with_padding": layer.macs,
         "repeats": min(timing.repeats for timing in timings.values()),
         "noisy": disagree(torch_name) or any(timings[name].noisy for name in (END_TO_END, PACKING, KERNEL, torch_name)),
-        "loop_noisy": disagree(_LOOP) or timings[_LOOP].noisy,
+        "loop_noisy": disagree(LOOP) or timings[LOOP].noisy,
     }

@@ -35,7 +35,8 @@ def speedup_law(in_channels: int, kernel: int, ratio: float = PAPER_RATIO) -> fl
     S = 64 c N_W / (c N_W + 64) (Rastegari et al. 2016, section 4.1; its N_I cancels), 62.27 at c = 256 and 3x3. A CPU's
     vectors hold several floats, and R is the quotient of its two measured peaks (`Peaks.ratio`).
 
-    Neither law knows of packing, of borders, or of the number of filters. ValueError for numbers below 1.
+    Neither law knows of packing, of borders, or of the number of filters. ValueError for fewer than
+    one channel or one tap, or a ratio that is not positive.
     """
     if in_channels < 1 or kernel < 1 or ratio <= 0:
         raise ValueError(f"no such layer: in_channels {in_channels}, kernel {kernel}, ratio {ratio}")

@@ -136,16 +136,21 @@ class SkippedError(Exception):
     """A contestant that cannot take part here; the message says why."""
 
 
+class WrongError(Exception):
+    """A contestant whose result is not the one that it must reach."""
+
+
 @dataclass(frozen=True)
 class Contestant:
-    """Something to time: `call` does the work, `result` turns what it returns into float32 (N, H', W', O).
+    """Something to time: `call` does the work, `result` turns what it returns into a float32 array.
 
-    wanted: the result it must reach; tolerance: relative error ||y - y*|| / ||y*|| that its number format excuses.
+    wanted: the result it must reach, of a layer (N, H', W', O), or None if there is none to compare with; tolerance:
+    relative error ||y - y*|| / ||y*|| that its number format excuses.
     """
 
     call: Callable[[], Any]
     result: Callable[[Any], Array]
-    wanted: Callable[[], Array]
+    wanted: Callable[[], Array] | None
     tolerance: float
 
 
@@ -153,42 +158,42 @@ Builder = Callable[[Problem], Contestant]
 
 
 def check(contestant: Contestant) -> None:
-    """Run a contestant once; AssertionError unless its result has the right shape and is within tolerance."""
-    wanted = contestant.wanted()
+    """Run a contestant once; WrongError unless its result has the right shape and is within tolerance."""
     got = contestant.result(contestant.call())
+    if contestant.wanted is None:
+        return
+    wanted = contestant.wanted()
     if got.shape != wanted.shape:
-        raise AssertionError(f"result has shape {got.shape}, not {wanted.shape}")
+        raise WrongError(f"result has shape {got.shape}, not {wanted.shape}")
     error = float(np.linalg.norm(got - wanted) / np.linalg.norm(wanted))
     if not error <= contestant.tolerance:
-        raise AssertionError(f"relative error {error:.2g} is above {contestant.tolerance:.2g}")
-
-
-def failure(error: Exception) -> str:
-    """Why a contestant that raised `error` is left out, in one line."""
-    return f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise WrongError(f"relative error {error:.2g} is above {contestant.tolerance:.2g}")
 
 
 def line_up(
-    builders: Mapping[str, Builder], problem: Problem, optional: Container[str] = ()
+    builders: Mapping[str, Callable[[], Contestant]], optional: Container[str] = ()
 ) -> tuple[dict[str, Contestant], dict[str, str]]:
     """Build and verify contestants: (those that are right, by name; why the others are left out, by name).
 
-    optional: names of those that are left out whatever they raise: a fault of another engine must not end our timings.
+    optional: names of those that are left out whatever they raise, or if they are wrong: a fault of another engine must
+    not end our timings. A fault of any other contestant does.
     """
     ready: dict[str, Contestant] = {}
     skipped: dict[str, str] = {}
     for name, build in builders.items():
         try:
-            contestant = build(problem)
+            contestant = build()
             check(contestant)
         except SkippedError as reason:
             skipped[name] = str(reason)
-        except AssertionError as wrong:
+        except WrongError as wrong:
+            if name not in optional:
+                raise WrongError(f"{name}: {wrong}") from None
             skipped[name] = f"wrong: {wrong}"
         except Exception as error:
             if name not in optional:
                 raise
-            skipped[name] = failure(error)
+            skipped[name] = f"failed: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         else:
             ready[name] = contestant
     return ready, skipped

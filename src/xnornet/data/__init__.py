@@ -12,16 +12,15 @@ def prepare(name: str, params: Data, downloads: str | Path = "data/downloads") -
     """Get the data set `name` (mnist, cifar10, digits, shapes) and bring it into prepared form.
 
     Archives land in `downloads`, unless XNORNET_DATA names a folder that has the data. DataError if the data cannot be
-    had or are not what they should be; ParamsError if `params` lacks a size that the set needs, or has one too many.
+    had or are not what they should be; ParamsError if `params` lacks what the set needs, or has something else.
     """
-    sizes = {"train": params.train, "test": params.test}
-    wanted = {"mnist": [], "cifar10": [], "digits": ["test"], "shapes": ["train", "test"]}[name]
-    for key, value in sizes.items():
+    wanted = {"mnist": [], "cifar10": [], "digits": ["seed", "test"], "shapes": ["seed", "train", "test"]}[name]
+    for key, value in params:
         if (value is not None) != (key in wanted):
             raise ParamsError(
-                f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set has its own size'}"
+                f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set is as it comes'}"
             )
-    # Imported here: torchvision and scikit-learn take seconds, and only this stage needs them.
+    # Imported here: scikit-learn takes seconds, and only this stage needs it.
     from xnornet.data import offline, sources  # noqa: PLC0415
 
     match name:
@@ -30,8 +29,8 @@ def prepare(name: str, params: Data, downloads: str | Path = "data/downloads") -
         case "cifar10":
             return sources.cifar10(Path(downloads))
         case "digits":
-            assert params.test is not None
+            assert params.test is not None and params.seed is not None
             return offline.digits(test=params.test, seed=params.seed)
         case _:
-            assert params.train is not None and params.test is not None
+            assert params.train is not None and params.test is not None and params.seed is not None
             return offline.shapes(train=params.train, test=params.test, seed=params.seed)

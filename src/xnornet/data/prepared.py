@@ -67,9 +67,9 @@ class Prepared:
         order = np.random.default_rng(seed).permutation(len(self.train))
         return self.train.take(np.sort(order[validation:])), self.train.take(np.sort(order[:validation]))
 
-    def save_samples(self, path: str | Path, side: int = 10) -> None:
-        """Write side x side test images (fewer if there are fewer), evenly spaced in their order, as one PNG."""
-        side = min(side, math.isqrt(len(self.test)))
+    def save_samples(self, path: str | Path) -> None:
+        """Write 10 x 10 test images (fewer if there are fewer), evenly spaced in their order, as one PNG."""
+        side = min(10, math.isqrt(len(self.test)))
         chosen = self.test.images[:: len(self.test) // side**2][: side**2]
         _, height, width, channels = chosen.shape
         sheet = chosen.reshape(side, side, height, width, channels).swapaxes(1, 2)

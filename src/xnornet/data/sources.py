@@ -1,21 +1,17 @@
 """MNIST and CIFAR-10: downloaded and verified by torchvision, or read from a folder that already has them."""
 
-import hashlib
 import os
 import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-from urllib.error import URLError
 
 import numpy as np
 from torchvision import datasets
 from torchvision.datasets.mnist import read_image_file, read_label_file
 
 from xnornet.data.prepared import DataError, Images, Prepared
-
-T = TypeVar("T")
+from xnornet.files import md5
 
 FOLDER_VARIABLE = "XNORNET_DATA"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -40,8 +36,8 @@ def mnist(downloads: Path) -> Prepared:
     if folder is None:
         download("mnist", lambda: datasets.MNIST(str(root), download=True))
     raw = root / "MNIST" / "raw"
-    for name, md5 in MNIST_MD5.items():
-        _verify(raw / name, md5)
+    for name, wanted in MNIST_MD5.items():
+        _verify(raw / name, wanted)
     # Not by datasets.MNIST, which prefers what old versions of it have pickled beside the raw files, unverified.
     train, test = (
         Images(
@@ -88,7 +84,7 @@ def given_folder() -> Path | None:
     return folder
 
 
-def download(name: str, fetch: Callable[[], T]) -> T:
+def download(name: str, fetch: Callable[[], object]) -> None:
     """Call torchvision's `fetch`, which verifies what it gets, up to three times; DataError with both ways out.
 
     A connection that stalls for 30 s counts as failed. torchvision takes up an intact archive and fetches a damaged
@@ -99,9 +95,10 @@ def download(name: str, fetch: Callable[[], T]) -> T:
     try:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return fetch()
+                fetch()
+                return
             # EOFError, ValueError: an archive that ends early. RuntimeError: torchvision, when nothing matches its md5.
-            except (URLError, OSError, EOFError, RuntimeError, ValueError) as error:
+            except (OSError, EOFError, RuntimeError, ValueError) as error:
                 if attempt == ATTEMPTS:
                     reason = " ".join(str(error).split())
                     raise DataError(
@@ -110,19 +107,16 @@ def download(name: str, fetch: Callable[[], T]) -> T:
                         "the data"
                     ) from error
                 time.sleep(PAUSE_SECONDS * 2 ** (attempt - 1))
-        raise AssertionError("unreachable")
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def _verify(path: Path, md5: str) -> None:
+def _verify(path: Path, wanted: str) -> None:
     if not path.is_file():
         raise DataError(f"{path} is missing: correct {FOLDER_VARIABLE}, or unset it to download MNIST")
-    with path.open("rb") as file:
-        seen = hashlib.file_digest(file, "md5").hexdigest()
-    if seen != md5:
+    if (seen := md5(path)) != wanted:
         raise DataError(
-            f"{path} is truncated or altered: its md5 is {seen}, MNIST's is {md5}; delete it and get it again"
+            f"{path} is truncated or altered: its md5 is {seen}, MNIST's is {wanted}; delete it and get it again"
         )
 
 
@@ -134,7 +128,7 @@ def _class_folders(folder: Path) -> Prepared:
                 raise DataError(f"{folder / name / label} is missing or empty: CIFAR-10 has one folder a class")
         try:
             data = datasets.ImageFolder(str(folder / name))
-        except (FileNotFoundError, OSError) as error:
+        except OSError as error:
             raise DataError(f"{folder / name}: {error}") from None
         if tuple(data.classes) != CIFAR10_CLASSES:
             extra = sorted(set(data.classes) - set(CIFAR10_CLASSES))

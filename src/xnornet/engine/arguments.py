@@ -17,6 +17,11 @@ def floats_of(name: str, value: ArrayLike, wanted: str, rank: int) -> Floats:
     return array
 
 
+def array_kind(value: object) -> str:
+    """What a value is, for a message: dtype and shape of an array, else its type."""
+    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
+
+
 def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
     """float32 (channels,), finite: a copy that nobody can write to, since programs have its numbers in them."""
     if np.iscomplexobj(value):

@@ -42,8 +42,13 @@ class _Builder:
         for node in graph.nodes:
             self.node = node
             # The sum with a residual may go where the residual lies, if this is its last reader: one stream in L2.
-            in_place = node.residual and node.output and last_reader[node.residual] == node.name
-            if in_place and graph.logits not in (node.output, node.residual):
+            in_place = (
+                node.residual
+                and node.output
+                and last_reader[node.residual] == node.name
+                and graph.logits not in (node.output, node.residual)  # which lie in the caller's array
+            )
+            if in_place:
                 self.buffers[str(node.output)] = self.buffers[str(node.residual)]
             getattr(self, node.op)(node)
             for name in self.inputs(node):

@@ -15,7 +15,12 @@ from xnornet.engine.vector import WIDE
 # Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. (`lookup` has tiles
 # of its own.) The float convolution's 8 x 2 accumulators hide the latency of their additions; with registers of 8
 # floats those of 4 x 1 tiles do, or 8 x 1 where the last 8 channels of a panel are missing.
-BINARY_ROWS, BINARY_PANELS = (MOST_ROWS, max(PAIRS)) if LOOKUP else ((7 if CARRY_SAVE else 8, 2) if WIDE else (4, 1))
+if LOOKUP:
+    BINARY_ROWS, BINARY_PANELS = MOST_ROWS, max(PAIRS)
+elif WIDE:
+    BINARY_ROWS, BINARY_PANELS = (7 if CARRY_SAVE else 8), 2
+else:
+    BINARY_ROWS, BINARY_PANELS = 4, 1
 FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
 
 

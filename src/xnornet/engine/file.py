@@ -19,11 +19,13 @@ import safetensors
 import safetensors.numpy
 
 from xnornet.engine.bits import BIT_ORDER
-from xnornet.engine.nodes import FormatError
+from xnornet.engine.nodes import LIMIT_BYTES, FormatError
 
 VERSION = 1
 ENTRY = "xnornet"
 LIMIT_HEADER = 1 << 22
+LIMIT_TENSORS = 2 * LIMIT_BYTES
+"""More than all tensors of a network within `LIMIT_BYTES` take, scales and biases included."""
 DTYPES: dict[str, np.dtype] = {"F32": np.dtype(np.float32), "I32": np.dtype(np.int32), "U8": np.dtype(np.uint8)}
 
 
@@ -55,11 +57,14 @@ def write(
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
-    """A file's bytes. FormatError, before it is read whole, if it does not begin as a packed network does."""
+    """A file's bytes. FormatError, before it is read whole, if it is no packed network, or larger than one can be."""
     with Path(path).open("rb") as stream:
         start = stream.read(8 + LIMIT_HEADER)
         _content(start)
-        return start + stream.read()
+        rest = stream.read(LIMIT_TENSORS + 1)
+    if len(rest) > LIMIT_TENSORS:
+        raise FormatError("the file is larger than a packed network can be")
+    return start + rest
 
 
 def plain(about: Mapping[str, Any]) -> dict[str, Any]:

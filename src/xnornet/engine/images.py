@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine import bits
-from xnornet.engine.arguments import Floats
+from xnornet.engine.arguments import Floats, array_kind, integer
 
 
 @dataclass(frozen=True, eq=False)
@@ -14,7 +14,7 @@ class PackedImages:
     """Packed signs of images (N, height, width, channels), `padding` zero words around each.
 
     words: uint64 (N, height + 2 padding, width + 2 padding, ceil(channels / 64)), see `xnornet.engine.bits`. Their bits
-    beyond the last channel are zero too.
+    beyond the last channel are zero too. ValueError for words that cannot be such images.
     """
 
     words: NDArray[np.uint64]
@@ -23,11 +23,23 @@ class PackedImages:
     _made_here: bool = field(default=False, init=False, repr=False)
     """By a layer, which knows that all is zero that must be; such words must not be edited in place."""
 
+    def __post_init__(self) -> None:
+        channels, padding = integer("channels", self.channels, 1), integer("padding", self.padding, 0)
+        words = self.words
+        if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.ndim != 4:
+            raise ValueError(f"words must be uint64 of 4 dimensions, not {array_kind(words)}")
+        if words.shape[3] != bits.word_count(channels):
+            raise ValueError(f"{channels} channels are {bits.word_count(channels)} words, not {words.shape[3]}")
+        if min(words.shape[1:3]) <= 2 * padding:
+            raise ValueError(f"words of {words.shape[1]}x{words.shape[2]} pixels are nothing but padding {padding}")
+
     @classmethod
     def made(cls, words: NDArray[np.uint64], channels: int, padding: int) -> "PackedImages":
-        """What a layer makes."""
-        images = cls(words, channels, padding)
-        object.__setattr__(images, "_made_here", True)
+        """What a layer makes: not checked again."""
+        images = object.__new__(cls)
+        values = {"words": words, "channels": channels, "padding": padding, "_made_here": True}
+        for name, value in values.items():
+            object.__setattr__(images, name, value)
         return images
 
     @property

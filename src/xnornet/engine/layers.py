@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xnornet.engine import bits
-from xnornet.engine.arguments import Floats, channel_floats, channel_integers, floats_of, integer, thread_count
+from xnornet.engine.arguments import (
+    Floats,
+    array_kind,
+    channel_floats,
+    channel_integers,
+    floats_of,
+    integer,
+    thread_count,
+)
 from xnornet.engine.images import PackedImages
 from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.op import Mode
@@ -115,7 +123,7 @@ class PackedConv2d:
         kind = "scaled" if input_scale else "float"
         program = self._programs.get((kind, x.shape[1:])) or self._make_float(kind, x.shape[1:])
         y = np.empty((len(x), *program.result), np.float32)
-        if program(x, y, len(x), threads):
+        if program(x, y, threads):
             raise ValueError("x holds NaN, which has no sign")
         return y
 
@@ -124,16 +132,20 @@ class PackedConv2d:
         x, threads = self._images(x), thread_count(threads)
         program = self._programs.get(("pack", x.shape[1:])) or self._make_pack(x.shape[1:])
         words = np.zeros((len(x), *program.result), np.uint64)
-        if program(x, words, len(x), threads):
+        if program(x, words, threads):
             raise ValueError("x holds NaN, which has no sign")
         return PackedImages.made(words, self.in_channels, self.window.padding)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
-        """What a call makes of the images that `pack` packed: float32 (N, H', W', O)."""
+        """What a call makes of the images that `pack` packed: float32 (N, H', W', O).
+
+        ValueError for images of other channels, padding or size than the layer takes, and for words that are not
+        contiguous, or not zero where they must be.
+        """
         words, threads = self._words(packed), thread_count(threads)
         program = self._programs.get(("packed", words.shape[1:])) or self._make_packed(words.shape[1:])
         y = np.empty((len(words), *program.result), np.float32)
-        program(words, y, len(words), threads)
+        program(words, y, threads)
         return y
 
     def then_sign(
@@ -144,7 +156,8 @@ class PackedConv2d:
         The bit of output channel o is (count >= threshold[o]) xor flip[o], where count = sign(x) conv sign(weight), an
         integer; scale and bias belong into the threshold. threshold: int32 (O,); flip: bool (O,), for a negative slope.
         padding: that of the layer that the result goes to. The function also takes `threads`, and `out`, the result of
-        an earlier call with as many images of the same size, to be overwritten.
+        an earlier call with as many images of the same size, to be overwritten. ValueError for another type or shape
+        and, from the function, as for `run_packed`.
         """
         limits = channel_integers("threshold", threshold, self.out_channels)
         flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip)
@@ -170,7 +183,8 @@ class PackedConv2d:
             if out is None:
                 out = PackedImages.made(np.zeros(wanted, np.uint64), self.out_channels, padding)
             elif not (
-                (out.words.shape, out.words.dtype) == (wanted, np.uint64)
+                isinstance(out, PackedImages)
+                and (out.words.shape, out.words.dtype) == (wanted, np.uint64)
                 and (out.channels, out.padding) == (self.out_channels, padding)
                 and (out.words.flags.c_contiguous and out.words.flags.writeable)
                 and not np.may_share_memory(out.words, words)
@@ -179,7 +193,7 @@ class PackedConv2d:
                 raise ValueError(
                     f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
                 )
-            program(words, out.words, len(words), threads)
+            program(words, out.words, threads)
             return out
 
         return forward
@@ -229,14 +243,12 @@ class PackedConv2d:
     def _unpadded(self, size: tuple[int, ...]) -> Shape:
         """Shape of images whose packed words have this size."""
         padding = self.window.padding
-        if min(size[:2]) <= 2 * padding:
-            raise ValueError(f"packed words of {size[0]}x{size[1]} pixels are nothing but padding")
         return Shape(size[0] - 2 * padding, size[1] - 2 * padding, self.in_channels)
 
     def _images(self, x: Floats) -> Floats:
         """x, checked and contiguous."""
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-            raise ValueError(f"x must be a float32 array, not {getattr(x, 'dtype', type(x).__name__)}")
+            raise ValueError(f"x must be a float32 array, not {array_kind(x)}")
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             raise ValueError(f"x must have the shape (N, H, W, {self.in_channels}), channels last, not {x.shape}")
         if 0 in x.shape[1:]:
@@ -245,16 +257,16 @@ class PackedConv2d:
 
     def _words(self, packed: PackedImages) -> NDArray[np.uint64]:
         """The words of packed images, checked."""
-        words, depth = packed.words, bits.word_count(self.in_channels)
+        if not isinstance(packed, PackedImages):
+            raise ValueError(f"packed must be PackedImages, as `pack` makes them, not {array_kind(packed)}")
+        words = packed.words
         if packed.channels != self.in_channels or packed.padding != self.window.padding:
             raise ValueError(
                 f"packed images must have {self.in_channels} channels and padding {self.window.padding}, not "
                 f"{packed.channels} and {packed.padding}"
             )
-        if words.dtype != np.uint64 or words.ndim != 4 or words.shape[3] != depth or not words.flags.c_contiguous:
-            raise ValueError(
-                f"packed words must be contiguous uint64 (N, H, W, {depth}), not {words.dtype} {words.shape}"
-            )
+        if not words.flags.c_contiguous:
+            raise ValueError("packed words must be contiguous")
         if not packed.is_clean():
             raise ValueError("packed words must be zero in the padding and beyond the last channel")
         return words
@@ -293,7 +305,7 @@ class PackedLinear:
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
         """What a call makes of the rows that `pack` packed: float32 (N, O). ValueError for larger images."""
-        if packed.size != (1, 1):
+        if isinstance(packed, PackedImages) and packed.size != (1, 1):
             raise ValueError(f"packed must hold rows, images of one pixel, not of {packed.size[0]}x{packed.size[1]}")
         return self._conv.run_packed(packed, threads).reshape(-1, self.out_features)
 
@@ -303,7 +315,7 @@ class PackedLinear:
 
     def _rows(self, x: Floats) -> Floats:
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
-            raise ValueError(f"x must be a float32 array, not {getattr(x, 'dtype', type(x).__name__)}")
+            raise ValueError(f"x must be a float32 array, not {array_kind(x)}")
         if x.ndim != 2 or x.shape[1] != self.in_features:
             raise ValueError(f"x must have the shape (N, {self.in_features}), not {x.shape}")
         return x[:, None, None, :]

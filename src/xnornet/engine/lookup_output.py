@@ -23,6 +23,7 @@ class LookupEpilogue(CountTile):
         *args, self.halfwords, self.integers, self.row_count, self.groups = args
         super().__init__(builder, [*args, ir.Constant(i64, 0), ir.Constant(i64, 0)], 0, 0, masked=False)
         self.entries: dict[str, ir.Value] = {}
+        """Of the pixel whose groups are finished."""
         # One for all modes: alloca_once clears it, in every call of the function.
         self.copy = builder.ptrtoint(alloca_once(builder, vector(f32, FLOAT_LANES)), i64)
 
@@ -88,13 +89,14 @@ class LookupEpilogue(CountTile):
                 number = builder.add(first, group)
                 halfwords, integers = e.advance(self.halfwords, number, 32), e.advance(self.integers, number, 64)
                 counts = builder.zext(e.load(halfwords, HALFWORDS, 32), INTEGERS)
-                self.masked = masked
-                finish = self.finisher(mode, group)
+                finish = self.finisher(mode, group, masked)
                 finish(row, e.when(large, [counts], lambda _, __: [e.load(integers, INTEGERS, 32)]))
                 return []
 
             e.loop(whole, [], lambda group, _: finish_group(group, False), unroll=False)
-            return e.when(builder.icmp_signed(">", rest, e.constant(0)), [], lambda _, __: finish_group(whole, True))
+            e.when(builder.icmp_signed(">", rest, e.constant(0)), [], lambda _, __: finish_group(whole, True))
+            self.entries = {}  # of this pixel alone
+            return []
 
         return e.loop(self.row_count, [], finish_row, unroll=False)
 

@@ -61,7 +61,7 @@ class PackedNetwork:
         threads = thread_count(threads)
         images = np.ascontiguousarray(images)
         logits = np.empty((images.shape[0], self.classes), np.float32)
-        self._program(images, logits, len(images), threads)
+        self._program(images, logits, threads)
         return logits
 
     def save(self, path: str | PathLike[str]) -> None:

@@ -10,7 +10,7 @@ IMAGE = "image"
 """The name of the input, uint8."""
 
 LIMIT_BYTES = 1 << 28
-"""The most that an image's values, the weights and all tables may take: no file can make a reader allocate more."""
+"""The most that an image's values, the weights and all tables may take, as `Graph` estimates it before any is made."""
 
 LIMIT_WORK = 1 << 34
 """The most products (or comparisons of a pooling) an image: no file can make a reader run for hours."""

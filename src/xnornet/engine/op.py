@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Kind(IntEnum):
-    """What an operation does; the kernels of the same names say how."""
+    """What an operation does; `kernels` and `convolution` say how."""
 
     PACK = 0
     FOLD = 1

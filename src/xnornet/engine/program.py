@@ -54,11 +54,12 @@ class Program:
         """Threads for which an operation has work."""
         return max(step["units"] for step in self.steps)  # type: ignore[type-var, return-value]
 
-    def __call__(self, x: np.ndarray, y: np.ndarray, images: int, threads: int = 1) -> bool:
-        """Run over `images` images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
+    def __call__(self, x: np.ndarray, y: np.ndarray, threads: int = 1) -> bool:
+        """Run over the images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
 
         With several threads the images are shared out, or the units of the operations where there is one image only.
         """
+        images = len(x)
         if threads > 1:
             most = images if images > 1 else self.most_units if self.work >= LEAST_WORK else 1
             threads = min(threads, CORES, most)

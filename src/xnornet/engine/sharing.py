@@ -169,7 +169,7 @@ class Team:
         self._run = run
         self._busy = Lock()
         self._bell = Semaphore(0)
-        self._asleep: list[None] = []
+        self._asleep: list[None] = []  # one for each; append and pop are atomic, as += of a number is not
         for number in range(helpers):
             Thread(target=self._help, name=f"xnornet-helper-{number}", daemon=True).start()
 

@@ -134,15 +134,18 @@ class Tile:
         """Finish the sums of each row, as many at a time as make one vector of results."""
         at_once = self.width // self.part
         for group in range(len(accumulators[0]) // at_once):
-            finish = self.finisher(mode, group)
+            finish = self.finisher(mode, group, self.masked)
             for row in range(self.rows):
                 finish(row, accumulators[row][group * at_once : (group + 1) * at_once])
 
-    def finisher(self, mode: int, group: Index) -> Callable[[Index, list[ir.Value]], None]:
-        """The epilogue of one group of channels, its constants loaded: a function of row and accumulators."""
+    def finisher(self, mode: int, group: Index, masked: bool) -> Callable[[Index, list[ir.Value]], None]:
+        """The epilogue of one group of channels, its constants loaded: a function of row and accumulators.
+
+        masked: the group has lanes past the last channel.
+        """
         e, builder = self.e, self.e.ir
         channel = self.channel(group)
-        mask = e.lane_mask(self.width, builder.sub(self.field("channels"), channel)) if self.masked else None
+        mask = e.lane_mask(self.width, builder.sub(self.field("channels"), channel)) if masked else None
         to_float = self.to_float(mode, group) if mode != Mode.COUNTS else None
         if mode & Mode.BITS:
             threshold = self.per_channel("threshold", group)

@@ -134,11 +134,13 @@ def _stages(normalize: Normalize, named: Sequence[Named], side: int) -> list[_St
             image = x.view(*x.shape, *[1] * (4 - x.dim())).shape[1:]
     if not stages:
         raise PackError("a network must have a layer with weights")
+    if x.shape[1:].numel() != x.shape[1]:
+        raise PackError(f"a network must end with a row of logits for an image, not with {tuple(x.shape[1:])}")
     return stages
 
 
 def _check(name: str, module: nn.Module, stages: list[_Stage]) -> None:
-    """TypeError for a layer that has no node, ValueError for options that no node has."""
+    """TypeError for a layer that has no node, PackError for options that no node has."""
     if type(module) not in (*WEIGHTED, *BETWEEN, *SILENT):
         known = ", ".join(kind.__name__ for kind in (*WEIGHTED, *BETWEEN, *SILENT))
         raise TypeError(f"{name}: a {type(module).__name__} cannot be packed, only {known}")
@@ -151,6 +153,12 @@ def _check(name: str, module: nn.Module, stages: list[_Stage]) -> None:
                 f"{name}: a convolution must have groups=1, dilation=1, the same stride both ways and, as padding, the "
                 "same number of zeros at all sides"
             )
+        if stages and not isinstance(module, XnorConv2d) and _side(module.padding):
+            raise PackError(f"{name}: a float convolution behind the first layer cannot be padded")
+    if isinstance(module, Binary) and module.norm is not None:
+        if not isinstance(module.norm, BatchNorm):
+            raise PackError(f"{name}.norm is what output_norm puts there, or None, not {type(module.norm).__name__}")
+        _check_batch_norm(f"{name}.norm", module.norm)
     if isinstance(module, nn.MaxPool2d):
         plain = _side(module.padding) == 0 and _side(module.dilation) == 1
         if not plain or module.ceil_mode or module.return_indices or _side(module.stride) is None:
@@ -159,7 +167,12 @@ def _check(name: str, module: nn.Module, stages: list[_Stage]) -> None:
         tail = stages[-1].tail
         if _side(module.output_size) != 1 or not tail or not isinstance(tail[-1][1], nn.ReLU):
             raise PackError(f"{name}: an AdaptiveAvgPool2d must make one pixel, directly behind a ReLU")
-    if isinstance(module, BatchNorm) and (module.running_mean is None or not module.affine):
+    if isinstance(module, BatchNorm):
+        _check_batch_norm(name, module)
+
+
+def _check_batch_norm(name: str, module: BatchNorm) -> None:
+    if module.running_mean is None or not module.affine:
         raise PackError(f"{name}: a BatchNorm needs its running statistics, gamma and beta")
 
 

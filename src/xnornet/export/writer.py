@@ -1,5 +1,6 @@
 """Layers of torch, one by one, as the nodes and tensors of a packed network."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from xnornet.engine import Graph, Node, PackedNetwork
 from xnornet.engine.builder import pack_rows
-from xnornet.engine.nodes import IMAGE
+from xnornet.engine.nodes import IMAGE, FormatError
 from xnornet.engine.program import Shape
 from xnornet.export.thresholds import ChannelFunction, Sign
 from xnornet.nn.layers import BatchNorm, Binary, Normalize, affine
@@ -39,19 +40,23 @@ class Writer:
         self.tensors: dict[str, np.ndarray] = {}
 
     def network(self, image: Shape, about: Any) -> PackedNetwork:
-        """What was collected, checked."""
-        return PackedNetwork(Graph(image, tuple(self.nodes), LOGITS), self.tensors, about)
+        """What was collected, checked. PackError for what the engine does not have."""
+        try:
+            return PackedNetwork(Graph(image, tuple(self.nodes), LOGITS), self.tensors, about)
+        except FormatError as error:
+            raise PackError(f"the engine does not have this: {error}") from error
 
-    def add(self, op: str, name: str, source: str, **entries: Any) -> None:
-        """A node: entries that are arrays are its tensors, the others fields; `bias_` is a tensor, `bias` a field."""
-        tensors = {key.rstrip("_"): value for key, value in entries.items() if isinstance(value, np.ndarray)}
-        options = {key: value for key, value in entries.items() if not isinstance(value, np.ndarray)}
-        self.nodes.append(Node(op=op, name=name, input=source, **options))
-        self.tensors |= {f"{name}.{key}": np.array(value) for key, value in tensors.items()}
+    def add(
+        self, op: str, name: str, source: str, tensors: Mapping[str, np.ndarray] | None = None, **fields: Any
+    ) -> None:
+        """A node with its tensors, which are copied, and its fields."""
+        self.nodes.append(Node(op=op, name=name, input=source, **fields))
+        self.tensors |= {f"{name}.{key}": np.array(value) for key, value in (tensors or {}).items()}
 
     def normalize(self, module: Normalize) -> str:
         """The image as floats; returns their name."""
-        self.add("normalize", "normalize", IMAGE, output="normalized", mean=module.mean.numpy(), std=module.std.numpy())
+        tensors = {"mean": module.mean.numpy(), "std": module.std.numpy()}
+        self.add("normalize", "normalize", IMAGE, tensors, output="normalized")
         return "normalized"
 
     def float_conv(
@@ -65,14 +70,14 @@ class Writer:
         **options: Any,
     ) -> None:
         """A float convolution, or a dense layer as one. threshold: of its bits, on its floats."""
-        if threshold is not None:
-            options["threshold"], flip = threshold.of_floats()
-            options["flip"] = np.packbits(flip, bitorder="little")
-        if bias is not None:
-            options |= {"bias": True, "bias_": bias.numpy()}
         last = weight.permute(0, 2, 3, 1).numpy()
-        kernel = (last.shape[1], last.shape[2])
-        self.add("float_conv", name, source, channels=len(last), kernel=kernel, weight=last, **options)
+        tensors = {"weight": last}
+        if threshold is not None:
+            tensors |= _compared(*threshold.of_floats())
+        if bias is not None:
+            tensors["bias"] = bias.numpy()
+        options |= {"channels": len(last), "kernel": last.shape[1:3], "bias": bias is not None}
+        self.add("float_conv", name, source, tensors, **options)
 
     def binary_conv(
         self,
@@ -85,24 +90,22 @@ class Writer:
         **options: Any,
     ) -> None:
         """A binary layer. threshold: of its bits, on its counts or, if it has an `output`, on these floats."""
+        signs = (weight >= 0).permute(0, 2, 3, 1).numpy()
+        tensors = {"weight": pack_rows(signs)}
         floats = options.get("output") is not None
         if threshold is not None:
-            options["threshold"], flip = threshold.of_floats() if floats else threshold.of_counts(weight[0].numel())
-            options["flip"] = np.packbits(flip, bitorder="little")
+            tensors |= _compared(*(threshold.of_floats() if floats else threshold.of_counts(weight[0].numel())))
         if floats:
             scale, bias = layer.scale_and_bias()
-            options["scale"] = scale.numpy()
+            tensors["scale"] = scale.numpy()
             if bias is not None:
-                options |= {"bias": True, "bias_": bias.numpy()}
-        signs = (weight >= 0).permute(0, 2, 3, 1).numpy()
-        kernel = (signs.shape[1], signs.shape[2])
-        options |= stride_and_padding(layer)
-        self.add("binary_conv", name, source, channels=len(signs), kernel=kernel, weight=pack_rows(signs), **options)
+                tensors["bias"] = bias.numpy()
+        options |= {"channels": len(signs), "kernel": signs.shape[1:3], "bias": "bias" in tensors}
+        self.add("binary_conv", name, source, tensors, **options, **stride_and_padding(layer))
 
     def pool_bits(self, name: str, source: str, kernel: tuple[int, int], stride: int, flip: np.ndarray) -> None:
         """An OR of bits over a window; flip: one of `Sign.flips`."""
-        packed = np.packbits(flip, bitorder="little")
-        self.add("pool_bits", name, source, bits=name, kernel=kernel, stride=stride, flip=packed)
+        self.add("pool_bits", name, source, _packed(flip), bits=name, kernel=kernel, stride=stride)
 
     def batch_norm(
         self, name: str, source: str, bn: BatchNorm | None, channels: int, *, op: str = "batch_norm", **options: Any
@@ -111,13 +114,22 @@ class Writer:
         slope, intercept = (np.ones(channels, np.float32), np.zeros(channels, np.float32))
         if bn is not None:
             slope, intercept = (value.numpy() for value in affine(bn))
-        self.add(op, name, source, **{"output": name} | options, scale=slope, bias_=intercept)
+        self.add(op, name, source, {"scale": slope, "bias": intercept}, **{"output": name} | options)
 
     def input_scale(self, layer_name: str, source: str, layer: Binary, weight: Tensor) -> str:
         """K of a binary layer, of the floats whose signs it takes; returns its name."""
         name, kernel = f"{layer_name}.K", (weight.shape[2], weight.shape[3])
         self.add("input_scale", name, source, output=name, kernel=kernel, **stride_and_padding(layer))
         return name
+
+
+def _compared(threshold: np.ndarray, flip: np.ndarray) -> dict[str, np.ndarray]:
+    """The tensors of a comparison, by their names."""
+    return {"threshold": threshold} | _packed(flip)
+
+
+def _packed(flip: np.ndarray) -> dict[str, np.ndarray]:
+    return {"flip": np.packbits(flip, bitorder="little")}
 
 
 def stride_and_padding(layer: nn.Module) -> dict[str, Any]:

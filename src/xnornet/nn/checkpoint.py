@@ -1,6 +1,6 @@
 """Checkpoints: training that is killed at any moment goes on from its last epoch.
 
-They lie outside of DVC's outputs, since DVC removes those before it runs a stage.
+DVC knows nothing of them: a training half done is no result, to be hashed, cached or compared.
 """
 
 import hashlib
@@ -8,10 +8,12 @@ import io
 import json
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torchvision
 
 from xnornet.files import atomic
 
@@ -23,13 +25,27 @@ OVERHEAD = 0.02  # checkpoints may take this share of the training time
 
 
 def key(*parts: Any) -> str:
-    """Digest of all that decides the outcome: the code, torch's version, and `parts` (parameters, data) as JSON."""
-    digest = hashlib.sha256(torch.__version__.encode())
+    """Digest of all that decides the outcome: code, versions, and `parts` (parameters, data) as JSON."""
+    digest = hashlib.sha256(f"{torch.__version__} {torchvision.__version__}".encode())
     for root in CODE:
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
             digest.update(path.read_bytes())
     digest.update(json.dumps(parts, sort_keys=True).encode())
     return digest.hexdigest()[:16]
+
+
+def earlier_result(path: Path, columns: Iterable[str], title: str) -> dict[str, float] | None:
+    """What an earlier call wrote of its finished training, {column: number}; None if there is none, or none whole."""
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        result = {column: float(written[column]) for column in columns}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        print(f"{title}: {path} is damaged ({error!r}); training again", file=sys.stderr)
+        return None
+    print(f"{title}: trained before, result in {path}", file=sys.stderr)
+    return result
 
 
 class Checkpoints:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from xnornet.data import Images
 from xnornet.nn.augment import augment, cut_out
 from xnornet.nn.binarize import centre_, clamp_
-from xnornet.nn.evaluate import predict
+from xnornet.nn.evaluate import accuracy, predict
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.models import LeNet5, ResNet18
 from xnornet.params import Optimization, Training, Xnor
@@ -148,7 +148,7 @@ class Loop:
             logits = predict(self.run.model, torch.from_numpy(validation.images).to(self.device))
         return {
             "validation_loss": F.cross_entropy(logits, labels).item(),
-            "validation_accuracy": 100 * (logits.argmax(1) == labels).sum().item() / len(labels),
+            "validation_accuracy": accuracy(logits, labels),
         }
 
     def state(self) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What a finished training leaves behind: the model file, metrics and plot data."""
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from xnornet.nn.modelfile import load_model, save_model
 from xnornet.nn.training import architecture
 from xnornet.params import DatasetParams, Runtime, Variant
 
+BINS = 81  # of a histogram; odd, so that 0 is in the middle of one
+
 
 def write_outputs(
     run: Run,
@@ -27,19 +30,17 @@ def write_outputs(
     params: DatasetParams,
     variant: Variant,
     runtime: Runtime,
-    *,
-    root: str | Path = ".",
 ) -> None:
-    """Save the network, test what was saved, and write under `root`:
+    """Save the network, test what was saved, and write, from the repository's root:
 
     models/<name>.safetensors, metrics/train/<name>.json (accuracies in percent), metrics/time/<name>.json (seconds and
     where they were spent), metrics/settings/<name>.json (the parameters of this run), plots/curves/<name>.csv (a row an
     epoch), plots/predictions/<name>.csv (a row a test image), plots/weights/<name>.csv (histograms of the weights that
     are, or in the float twin would be, binarized); <name> is <dataset>-<variant>.
     """
-    root, name = Path(root), f"{dataset}-{variant}"
+    name = f"{dataset}-{variant}"
     about = {"dataset": dataset, "data_md5": data_md5, "data_source": data.source, "classes": data.classes}
-    path = root / f"models/{name}.safetensors"
+    path = Path(f"models/{name}.safetensors")
     test_loss, test_accuracy, predicted = save_and_test(run, path, data, params, variant, about)
     parameters, binary = count_parameters(run.model)
     last = run.curve[-1]
@@ -52,14 +53,14 @@ def write_outputs(
         "parameters": parameters,
         "binary_parameters": binary,
     }
-    write_csv(root / f"plots/curves/{name}.csv", pd.DataFrame(run.curve).round(6))
+    write_csv(f"plots/curves/{name}.csv", pd.DataFrame(run.curve).round(6))
     classes = pd.Series(data.classes)
     answers = {"actual": classes[data.test.labels].to_numpy(), "predicted": classes[predicted].to_numpy()}
-    write_csv(root / f"plots/predictions/{name}.csv", pd.DataFrame(answers))
-    write_csv(root / f"plots/weights/{name}.csv", weight_histograms(run.model))
-    write_json(root / f"metrics/settings/{name}.json", _settings(params, variant, runtime))
-    write_json(root / f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params, variant)}})
-    write_json(root / f"metrics/train/{name}.json", {dataset: {variant: metrics}})
+    write_csv(f"plots/predictions/{name}.csv", pd.DataFrame(answers))
+    write_csv(f"plots/weights/{name}.csv", weight_histograms(run.model))
+    write_json(f"metrics/settings/{name}.json", _settings(params, variant, runtime))
+    write_json(f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params, variant)}})
+    write_json(f"metrics/train/{name}.json", {dataset: {variant: metrics}})
 
 
 def save_and_test(
@@ -71,14 +72,14 @@ def save_and_test(
     return loss_and_accuracy(saved, data.test)
 
 
-def weight_histograms(model: torch.nn.Module, bins: int = 81) -> pd.DataFrame:
+def weight_histograms(model: torch.nn.Module) -> pd.DataFrame:
     """Columns layer, left, right (of a bin), count, alpha (mean over the layer's output channels)."""
     frames = []
     for name, layer in model.named_modules():
         if isinstance(layer, Binary):
             weight = layer.weight.detach().cpu()
             widest = float(weight.abs().max())
-            count, edges = np.histogram(weight.numpy(), bins=bins, range=(-widest, widest))
+            count, edges = np.histogram(weight.numpy(), bins=BINS, range=(-widest, widest))
             rows = {
                 "layer": name,
                 "left": edges[:-1],
@@ -94,6 +95,7 @@ def _settings(params: DatasetParams, variant: Variant, runtime: Runtime) -> dict
     return {
         "model": params.model.model_dump(),
         "data": params.data.model_dump(exclude_none=True),
+        "split": params.split.model_dump(),
         "training": params.training.model_dump(),
         "optimization": params.variant(variant).model_dump(exclude_none=True),
         "runtime": runtime.model_dump(),
@@ -102,8 +104,8 @@ def _settings(params: DatasetParams, variant: Variant, runtime: Runtime) -> dict
 
 def _times(run: Run, data: Prepared, params: DatasetParams, variant: Variant) -> dict[str, Any]:
     size = params.variant(variant).batch_size
-    images = (len(data.train) - params.data.validation) // size * size
-    seconds_per_epoch = sorted(run.seconds)[len(run.seconds) // 2]  # the median: an epoch can be disturbed
+    images = (len(data.train) - params.split.validation) // size * size
+    seconds_per_epoch = statistics.median(run.seconds)  # not the mean: an epoch can be disturbed
     device = next(run.model.parameters()).device
     return {
         "seconds_per_epoch": round(seconds_per_epoch, 3),

@@ -38,7 +38,7 @@ def fit(
             f"{title}: this CPU has no bfloat16, which makes it slow: set {variant}.precision to float32",
             file=sys.stderr,
         )
-    train, validation = data.split(params.data.validation, params.data.seed)
+    train, validation = data.split(params.split.validation, params.split.seed)
     check_recipe(params, variant, train)
     torch.manual_seed(runtime.seed)
     run = Run(make_network(data, params, variant, train).to(device))

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xnornet.files import atomic, write_text
@@ -80,6 +81,7 @@ def render(results: Results) -> str:
         memory=tables.markdown(tables.memory(results)),
         training_time=tables.markdown(tables.training_time(results)),
         inference=tables.markdown(tables.inference(results)),
+        rounds=_rounds(results),
         agreement=tables.markdown(tables.agreement(results)),
         short={d: _short(results, d) for d in results.datasets},
         study={d: tables.markdown(tables.study(results, d)) for d in results.datasets},
@@ -115,6 +117,12 @@ def _short(results: Results, dataset: str) -> str:
     run = results.study_rows(dataset).iloc[0]
     width = f", width {run.width}" if run.width else ""
     return f"{run.epochs} epochs on {run.image_size}x{run.image_size} images{width}"
+
+
+def _rounds(results: Results) -> str:
+    """In how many rounds inference was timed: fewer where a call takes long."""
+    repeats = pd.concat([results.inference_rows(dataset).repeats for dataset in results.datasets]).astype(int)
+    return str(repeats.min()) if repeats.min() == repeats.max() else f"{repeats.min()} to {repeats.max()}"
 
 
 def _machine(results: Results) -> str:

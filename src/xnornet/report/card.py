@@ -38,7 +38,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "classes": data["classes"],
         "source": data["source"],
         "train_images": f"{data['train_images']:,}",
-        "validation": f"{settings['data']['validation']:,}",
+        "validation": f"{settings['split']['validation']:,}",
         "test_images": f"{data['test_images']:,}",
         "test_accuracy": f"{packed['test_accuracy']:.2f}",
         "float_accuracy": f"{results.trained(dataset, 'float')['test_accuracy']:.2f}",

@@ -19,6 +19,13 @@ DEAD = 1
 """A stage without which fewer points are lost contributes nothing: so much is chance in a thousand images."""
 
 
+OPTIMIZATION = (
+    *("epochs", "batch_size", "precision", "optimizer", "learning_rate", "schedule", "warmup_epochs"),
+    *("weight_decay", "label_smoothing", "cutout", "cutmix"),
+)
+"""What the pages say of a recipe."""
+
+
 class ReportError(ValueError):
     """A file under metrics/ or plots/ is missing, or does not hold what the report needs."""
 
@@ -69,7 +76,7 @@ class Results:
         """ReportError if a data set's networks are not twins: one was trained later, with something else."""
         for dataset in self.datasets:
             ours, theirs = (self.settings(dataset, variant) for variant in VARIANTS)
-            for section in ("model", "data", "training", "runtime"):
+            for section in ("model", "data", "split", "training", "runtime"):
                 for name in sorted(ours[section].keys() | theirs[section].keys()):
                     values = [settings[section].get(name) for settings in (ours, theirs)]
                     if values[0] != values[1]:
@@ -99,8 +106,9 @@ class Results:
 
     def seeds(self, dataset: str, variant: str) -> dict[str, Any]:
         """Mean test accuracy over seeds, its deviation (if there are several), and how many there are."""
-        path = f"metrics/seeds/{dataset}-{variant}.json"
-        return self.json(path, dataset, variant, "seeds", wanted=("mean", "runs"))
+        path, keys = f"metrics/seeds/{dataset}-{variant}.json", (dataset, variant, "seeds")
+        several = self.json(path, *keys, wanted=("mean", "runs"))["runs"] > 1
+        return self.json(path, *keys, wanted=("std",) if several else ())
 
     def accuracy_by_seed(self, dataset: str, variant: str) -> pd.Series:
         """Test accuracy of each seed's network."""
@@ -109,7 +117,7 @@ class Results:
 
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
-        return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant, wanted=("device",))
+        return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant, wanted=("device", "threads"))
 
     def pace(self, dataset: str) -> dict[str, Any]:
         """What a training step takes, both variants timed side by side."""
@@ -145,8 +153,12 @@ class Results:
 
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
         """The parameters that one network was trained with."""
-        wanted = ("model", "data", "training", "optimization", "runtime")
-        return self.json(f"metrics/settings/{dataset}-{variant}.json", wanted=wanted)
+        path = f"metrics/settings/{dataset}-{variant}.json"
+        self.json(path, "model", wanted=("name",))
+        self.json(path, "training", wanted=("augment",))
+        self.json(path, "optimization", wanted=OPTIMIZATION)
+        self.json(path, "split", wanted=("validation",))
+        return self.json(path, wanted=("data", "runtime"))
 
     def packed(self, dataset: str) -> dict[str, Any]:
         """Agreement of packed network and torch."""
@@ -176,7 +188,12 @@ class Results:
 
     def inference(self, dataset: str) -> dict[str, Any]:
         """Times by batch size and thread count."""
-        return self.json(f"metrics/inference/{dataset}.json", dataset, "inference")
+        path, keys = f"metrics/inference/{dataset}.json", (dataset, "inference")
+        times = self.json(path, *keys)
+        for batch, by_threads in times.items():
+            for threads in by_threads:
+                self.json(path, *keys, batch, threads, wanted=("packed_ms", "speedup"))
+        return times
 
     def single(self, dataset: str) -> tuple[str, dict[str, float]]:
         """The smallest batch size, and its times on one thread."""
@@ -189,7 +206,12 @@ class Results:
         rows = self.csv(
             f"plots/inference/{dataset}.csv",
             ["batch", "threads", "contestant", "noisy"],
-            partly=["milliseconds_per_image", "iqr", "times_packed"],  # nothing where a contestant did not run
+            partly=[
+                "milliseconds_per_image",
+                "iqr",
+                "times_packed",
+                "repeats",
+            ],  # nothing where a contestant did not run
         )
         return rows[rows.milliseconds_per_image.notna()]
 

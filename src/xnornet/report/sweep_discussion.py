@@ -133,9 +133,11 @@ def few_channels(results: Results) -> Iterator[str]:
             f"{shared.value.max()} channels the kernel's time hardly changes, while the float convolution's falls with "
             "the work.",
         )
-    yield (
+    yield claim(
+        first.speedup_torch < last.speedup_torch / 2,
         "This is one reason why the first layer, with one or three channels, stays float; the other is that its input is "
-        "the image itself, of which a sign keeps little."
+        "the image itself, of which a sign keeps little.",
+        "The first layer stays float since its input is the image itself, of which a sign keeps little.",
     )
 
 
@@ -206,18 +208,14 @@ def advice(results: Results) -> Iterator[str]:
         "first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU that it "
         "will run on: R is a property of the machine."
     )
-    noisy, points = (
-        sum(int(f(results.sweep(axis))) for axis in (*LAWFUL, *FLAT)) for f in (lambda rows: rows.noisy.sum(), len)
-    )
+    points = pd.concat([results.sweep(axis) for axis in (*LAWFUL, *FLAT)])
+    noisy, loop_noisy = int(points.noisy.sum()), int(points.loop_noisy.sum())
     yield claim(
         noisy > 0,
-        f"Of the {points} points of the sweeps, {noisy} {'is' if noisy == 1 else 'are'} marked (* in tables, a white centre in "
+        f"Of the {len(points)} points of the sweeps, {noisy} {'is' if noisy == 1 else 'are'} marked (* in tables, a white centre in "
         "figures): quartiles, or the medians of separate passes, lie more than 10 % apart. Read with care.",
     )
-    noisy, points = (
-        sum(int(f(results.sweep(axis))) for axis in (*LAWFUL, *FLAT)) for f in (lambda rows: rows.loop_noisy.sum(), len)
-    )
-    yield claim(noisy > 0, f"Marked too are {noisy} of the {points} speed-ups over the plain loop.")
+    yield claim(loop_noisy > 0, f"Marked too are {loop_noisy} of the {len(points)} speed-ups over the plain loop.")
 
 
 def _at(rows: pd.DataFrame, value: int) -> pd.Series | None:

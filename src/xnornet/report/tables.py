@@ -1,5 +1,7 @@
 """The tables: pandas frames, and what they become in Markdown or on a terminal."""
 
+from typing import Any
+
 import pandas as pd
 from scipy.stats import ttest_rel
 from sklearn.metrics import precision_recall_fscore_support
@@ -198,9 +200,20 @@ def settings(results: Results) -> pd.DataFrame:
     columns = {}
     for dataset in results.datasets:
         for variant in VARIANTS:
-            columns[f"{dataset} {LABELS[variant]}"] = _flat(results.settings(dataset, variant))
-    frame = pd.DataFrame(columns).fillna("")
+            sections = {name: values for name, values in results.settings(dataset, variant).items() if values}
+            columns[f"{dataset} {LABELS[variant]}"] = pd.json_normalize(sections).iloc[0].map(_setting)
+    names = list(dict.fromkeys(name for column in columns.values() for name in column.index))
+    order = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    names.sort(key=lambda name: order.index(name.partition(".")[0]))
+    frame = pd.DataFrame(columns, names).fillna("")
     return frame.rename_axis("parameter").reset_index()
+
+
+def _setting(value: Any) -> str:
+    """A parameter's value; a list, of restarts, as what each entry says."""
+    if isinstance(value, list):
+        return "; ".join(", ".join(f"{k} {v}" for k, v in entry.items()) for entry in value)
+    return str(value)
 
 
 def sweep(results: Results, axis: str) -> pd.DataFrame:
@@ -271,15 +284,3 @@ def _star(noisy: bool) -> str:
 
 def _engine(contestant: str) -> str:
     return contestant.replace(" float32", "").replace(", channels last", "")
-
-
-def _flat(values: dict, prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        elif isinstance(value, list):
-            flat[f"{prefix}{key}"] = "; ".join(", ".join(f"{k} {v}" for k, v in entry.items()) for entry in value)
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat
