@@ -1,5 +1,5 @@
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,14 @@ class Packed:
     def __call__(self, images: np.ndarray, /, *, threads: int = 1) -> np.ndarray:
         self.seen.add((images.dtype.name, images.shape, threads))
         return np.zeros((len(images), 10), np.float32)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bfloat16() -> Iterator[None]:
+    """Take this CPU for one that computes in bfloat16."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +100,15 @@ def test_a_contestant_that_computes_something_else_is_left_out(
     row = rows[rows.contestant == "torch bfloat16"]
     assert row.note.item().startswith("wrong: relative error")
     assert "torch_bfloat16_ms" not in metrics["batch2"]["threads1"]
+
+
+def test_bfloat16_is_left_out_where_the_cpu_imitates_it(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    metrics, rows = time_network(
+        model, Packed(), IMAGES, batches=[1], threads=[1], repeats=1, budget_seconds=0, peers=False
+    )
+    assert "this CPU has no bfloat16" in rows.set_index("contestant").note["torch bfloat16"]
+    assert "torch_bfloat16_ms" not in metrics["batch1"]["threads1"]
 
 
 def test_logits_of_another_shape_are_left_out(model: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:

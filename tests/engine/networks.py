@@ -8,7 +8,7 @@ import numpy as np
 from tests.engine import reference
 from xnornet.engine import Graph, Node, PackedNetwork
 from xnornet.engine.builder import pack_rows
-from xnornet.engine.program import Shape
+from xnornet.engine.geometry import Shape
 
 RESIDUAL = (
     Node(op="normalize", name="in", input="image", output="x"),

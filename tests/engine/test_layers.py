@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from tests.engine import reference
 from tests.engine.layers import given_layer, images
 from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
-from xnornet.engine.program import Program, Shape
-from xnornet.engine.weights import Window, int32
+from xnornet.engine.geometry import Shape, Window, int32
+from xnornet.engine.program import Program
 
 # Runs for lowered targets ask for fewer: each compiles everything anew.
 EXAMPLES = int(os.environ.get("XNORNET_TEST_EXAMPLES", "150"))

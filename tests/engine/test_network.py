@@ -8,7 +8,7 @@ import pytest
 
 from tests.engine import networks
 from xnornet.engine import FormatError, Graph, Node, PackedNetwork
-from xnornet.engine.program import Shape
+from xnornet.engine.geometry import Shape
 
 
 def images(count: int, shape: tuple[int, int, int] = (9, 8, 3), seed: int = 0) -> np.ndarray:

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xnornet.engine import plan
+from xnornet.engine.geometry import Window
 from xnornet.engine.plan import BLOCK, Group, border_groups, make_plan, whole_groups
-from xnornet.engine.weights import BinaryWeights, Window
+from xnornet.engine.weights import BinaryWeights
 
 TILE = 8
 

@@ -15,14 +15,14 @@ TAPS = st.tuples(st.sampled_from([8, 8, 8, 8, 3, 1]), GAPS, GAPS)
 
 
 def tables(lists):
-    """(offsets, places, sizes, runs) of lists of taps, each passed by two runs."""
+    """(offsets, weights, sizes, runs) of lists of taps, each passed by two runs."""
     taps = np.array([tap for one in lists for tap in one], np.int64).reshape(-1, 3)
     sizes = taps[:, 0]
     offsets = 8 * np.arange(len(taps)) + np.cumsum(taps[:, 1])
-    places = np.cumsum(sizes + taps[:, 2]) - sizes
+    weights = np.cumsum(sizes + taps[:, 2]) - sizes
     counts = np.array([len(one) for one in lists])
     runs = np.stack([np.arange(len(lists)), np.arange(len(lists)) + 1, np.cumsum(counts) - counts, counts], axis=1)
-    return offsets, places, sizes, np.repeat(runs, 2, axis=0)
+    return offsets, weights, sizes, np.repeat(runs, 2, axis=0)
 
 
 def nibbles_counted(made: Rounds, run: np.ndarray) -> list[tuple[int, int, int]]:
@@ -47,13 +47,13 @@ def nibbles_counted(made: Rounds, run: np.ndarray) -> list[tuple[int, int, int]]
 
 @given(st.lists(st.lists(TAPS, max_size=200), min_size=1, max_size=4))
 def test_rounds_count_every_nibble_once(lists):
-    offsets, places, sizes, runs = tables(lists)
-    made = make_rounds(offsets, places, sizes, runs, VECTOR)
+    offsets, weights, sizes, runs = tables(lists)
+    made = make_rounds(offsets, weights, sizes, runs, VECTOR)
     assert np.array_equal(made.runs[:, :2], runs[:, :2])
     for before, run in zip(runs, made.runs, strict=True):
         entries = range(before[2], before[2] + before[3])
         assert nibbles_counted(made, run) == [
-            (offsets[entry] + byte, VECTOR * (places[entry] + byte) + 32 * half, half)
+            (offsets[entry] + byte, VECTOR * (weights[entry] + byte) + 32 * half, half)
             for entry in entries
             for byte in range(sizes[entry])
             for half in range(2)

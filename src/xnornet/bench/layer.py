@@ -184,9 +184,10 @@ def _format(value: float | None, form: str) -> str:
 
 
 def _microseconds(timing: Timing | None) -> str:
-    return (
-        "-" if timing is None else f"{1e6 * timing.median:.{0 if timing.median >= 100e-6 else 1}f}{'~' * timing.noisy}"
-    )
+    if timing is None:
+        return "-"
+    decimals = 0 if timing.median >= 100e-6 else 1
+    return f"{1e6 * timing.median:.{decimals}f}{'~' * timing.noisy}"
 
 
 def _align(columns: Sequence[str]) -> list[str]:

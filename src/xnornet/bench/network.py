@@ -23,7 +23,8 @@ from xnornet.bench.baselines import TORCH_BFLOAT16, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, TimingError, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import Array, Contestant, line_up
+from xnornet.bench.workload import Array, Contestant, SkippedError, line_up
+from xnornet.nn.training import imitated
 
 PACKED = "packed"
 OPENVINO_FLOAT32 = "OpenVINO float32"
@@ -112,6 +113,8 @@ def _line_up(
         return contestant(_torch(model, images, memory_format), torch.Tensor.numpy, "float32")
 
     def in_bfloat16() -> Contestant:
+        if imitated("bfloat16", torch.device("cpu"), torch.cpu.get_capabilities()):
+            raise SkippedError("this CPU has no bfloat16, and torch imitates it, much slower than float32")
         return contestant(_torch_bfloat16(model, images), lambda y: y.float().numpy(), "bfloat16")
 
     builders: dict[str, Callable[[], Contestant]] = {
@@ -269,7 +272,8 @@ def _rows(timings: Mapping[str, Timing], skipped: Mapping[str, str], batch: int,
         }
         for name, timing in timings.items()
     ]
-    return timed + [{**place, "contestant": name, "noisy": False, "note": why} for name, why in skipped.items()]
+    left_out = {**place, "noisy": False, "repeats": 0}
+    return timed + [{**left_out, "contestant": name, "note": why} for name, why in skipped.items()]
 
 
 def _metrics(timings: Mapping[str, Timing], batch: int) -> dict[str, float]:

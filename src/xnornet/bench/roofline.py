@@ -19,7 +19,7 @@ from xnornet.engine.vector import WIDE, Emitter, f32, i8, i64, intrinsic, vector
 # Accumulators (of two registers with carry-save counting) and constants of a loop, and the vectors that it loads, must
 # fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of a vector of 512 bits. An
 # FMA needs 10 chains there, which 5 cycles of latency on two pipes take; no register is left for as many constants.
-COUNTERS = 3 if LOOKUP else (8 if CARRY_SAVE else 12) if WIDE else 3
+COUNTERS = (8 if CARRY_SAVE else 12) if WIDE and not LOOKUP else 3
 PRODUCTS, FACTORS, FLOATS = (12, 12, 16) if WIDE else (10, 2, 8)  # chains, constants, and lanes of each
 WORDS = 2 if CARRY_SAVE else 1  # that one step counts in each accumulator
 LOADED = 64  # vectors that are loaded in turn, 4 KiB: always in L1

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine import bits
+from xnornet.engine.geometry import Shape
 from xnornet.engine.graph import Graph
 from xnornet.engine.nodes import IMAGE, Node
 from xnornet.engine.op import Kind, Mode
-from xnornet.engine.program import Buffer, Program, Shape, Value, row_units
+from xnornet.engine.program import Buffer, Program, Value, row_units
 from xnornet.engine.steps import (
     Epilogue,
     add_binary_conv,

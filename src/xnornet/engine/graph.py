@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xnornet.engine import nodes as limits
+from xnornet.engine.geometry import Shape
 from xnornet.engine.nodes import (
     IMAGE,
     FormatError,
@@ -21,7 +22,6 @@ from xnornet.engine.nodes import (
     name_of,
     parse_node,
 )
-from xnornet.engine.program import Shape
 from xnornet.engine.steps import folded_bytes
 from xnornet.engine.weights import MOST_PRODUCTS, float_panel_bytes, folds, panel_bytes
 

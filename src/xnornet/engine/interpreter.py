@@ -15,10 +15,6 @@ from xnornet.engine.arrays import integers, records
 from xnornet.engine.op import OP, Kind
 from xnornet.engine.vector import kept
 
-PACK, FOLD, NORMALIZE = int(Kind.PACK), int(Kind.FOLD), int(Kind.NORMALIZE)
-BINARY_CONV, FLOAT_CONV = int(Kind.BINARY_CONV), int(Kind.FLOAT_CONV)
-POOL_BITS, POOL_FLOATS = int(Kind.POOL_BITS), int(Kind.POOL_FLOATS)
-BATCH_NORM, INPUT_SCALE, AVERAGE = int(Kind.BATCH_NORM), int(Kind.INPUT_SCALE), int(Kind.AVERAGE)
 OP_SIZE = OP.itemsize
 
 
@@ -27,25 +23,25 @@ def _operate(op, record, source, target, bits, images, first, last):  # type: ig
     """The units of an operation from `first` to before `last`; record: its address. Whether a packed float was NaN."""
     kind = op.kind
     nan = False
-    if kind == BINARY_CONV:
+    if kind == Kind.BINARY_CONV:
         convolution.binary_convolution(op, record, source, target, bits, images, first, last)
-    elif kind == FLOAT_CONV:
+    elif kind == Kind.FLOAT_CONV:
         convolution.float_convolution(op, record, source, target, bits, images, first, last)
-    elif kind == PACK:
+    elif kind == Kind.PACK:
         nan = kernels.pack(op, source, target, images, first, last) != 0
-    elif kind == FOLD:
+    elif kind == Kind.FOLD:
         kernels.fold(op, source, target, images, first, last)
-    elif kind == NORMALIZE:
+    elif kind == Kind.NORMALIZE:
         kernels.normalize(op, source, target, images, first, last)
-    elif kind == POOL_BITS:
+    elif kind == Kind.POOL_BITS:
         kernels.pool_bits(op, source, target, images, first, last)
-    elif kind == POOL_FLOATS:
+    elif kind == Kind.POOL_FLOATS:
         kernels.pool_floats(op, source, target, images, first, last)
-    elif kind == BATCH_NORM:
+    elif kind == Kind.BATCH_NORM:
         kernels.batch_norm(op, source, target, images, first, last)
-    elif kind == INPUT_SCALE:
+    elif kind == Kind.INPUT_SCALE:
         kernels.input_scale(op, source, target, images)
-    elif kind == AVERAGE:
+    elif kind == Kind.AVERAGE:
         kernels.average(op, source, target, images)
     return nan
 

@@ -17,12 +17,13 @@ from xnornet.engine.arguments import (
     integer,
     thread_count,
 )
+from xnornet.engine.geometry import Shape, Window
 from xnornet.engine.images import PackedImages
 from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.op import Mode
-from xnornet.engine.program import Buffer, Program, Shape
+from xnornet.engine.program import Buffer, Program
 from xnornet.engine.steps import Epilogue, add_binary_conv, add_fold, add_input_scale, add_pack, folded_bytes
-from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, Window
+from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights
 
 KEPT_PROGRAMS = 16
 """Programs a layer keeps, each with its buffers; one for each image size and kind of call."""

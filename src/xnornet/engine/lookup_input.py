@@ -3,20 +3,18 @@
 from llvmlite import ir
 
 from xnornet.engine.rounds import PLACES, STRETCH
-from xnornet.engine.tiles import FLOAT_LANES, Tile
+from xnornet.engine.tiles import PixelCode
 from xnornet.engine.vector import i8, i16, i32, i64, vector
 
 
-class Places(Tile):
+class Places(PixelCode):
     """Writes 16 bits for each nibble of a round, and each pair of pixels: bytes from the table's start to its row."""
 
     arguments = 8
-    lanes = part = FLOAT_LANES  # of no use here
 
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value]) -> None:
-        op, source, pixel, self.row_count, self.pairs, self.entry, self.out, self.pair_bytes = args
-        none = ir.Constant(i64, 0)
-        super().__init__(builder, [op, source, none, none, pixel, none, none, none], 0, 0, masked=False)
+        op, self.source, pixel, self.row_count, self.pairs, self.entry, self.out, self.pair_bytes = args
+        super().__init__(builder, op, pixel)
 
     def emit(self) -> None:
         """Of so many pairs. Pixels past the last one of the tile are that one again."""

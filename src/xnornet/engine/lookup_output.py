@@ -62,8 +62,8 @@ class LookupEpilogue(CountTile):
                     )
                     for half in range(2)
                 ]
-                place = builder.add(builder.add(self.bits, self.per_pixel("places", row)), byte)
-                e.store(builder.xor(e.bits(e.join(truths)), flip), place, 1)
+                address = builder.add(builder.add(self.bits, self.per_pixel("bit_offsets", row)), byte)
+                e.store(builder.xor(e.bits(e.join(truths)), flip), address, 1)
                 return []
 
             return e.loop(self.row_count, [], compare_row, unroll=False)
@@ -81,7 +81,7 @@ class LookupEpilogue(CountTile):
         def finish_row(row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             self.entries = {
                 table: super(LookupEpilogue, self).per_pixel(table, row)
-                for table in ("order", "border", *(("places",) if mode & (Mode.BITS | Mode.COUNTS) else ()))
+                for table in ("order", "border", *(("bit_offsets",) if mode & (Mode.BITS | Mode.COUNTS) else ()))
             }
             first = builder.mul(row, self.groups)
 

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from xnornet.engine.program import Shape
-from xnornet.engine.weights import Window
+from xnornet.engine.geometry import Shape, Window
 
 IMAGE = "image"
 """The name of the input, uint8."""

@@ -55,7 +55,7 @@ FIELDS = (
     "blocks",  # int64 (blocks + 1,)
     "order",  # int32 (pixels of a pass,), number of the pixel's result
     "pixels",  # int32 (pixels of a pass,), bytes from `source` to the first word or float of the pixel's window
-    "places",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
+    "bit_offsets",  # int32 (pixels of a pass,), bytes from `bits` to the pixel's bits
     "border",  # int32 (pixels of a pass,), bytes from `table` to the pixel's row
     "table",  # (border patterns, channels): float32 starts of the counts or, with COUNTS, limits of popcounts;
     # NORMALIZE: float32 (depth, 256), see `builder`

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine.counter import LOOKUP
+from xnornet.engine.geometry import Axis
 
 BLOCK = 64 if LOOKUP else 128
 """Pixels, about, that pass all panels together: few enough for L1, enough to read the weights, in L2, seldom. Where
@@ -27,30 +28,6 @@ tiles that count words. (Those that look up take pixels in pairs, however many: 
 
 MOST_ENTRIES = 1 << 18
 """Taps, over all groups, that are worth a table: 4 to 6 MiB. Only huge kernels have more, at hundreds of places."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """How a kernel lies at each output pixel along one axis. classes (2, k): the distinct ranges of taps inside."""
-
-    classes: NDArray[np.intp]
-    class_of: NDArray[np.intp]
-    """The class of each output pixel."""
-    kernel: int
-
-    @classmethod
-    def of_window(cls, size: int, kernel: int, out: int, stride: int, padding: int) -> "Axis":
-        """For an image and a kernel of these sizes, and `out` pixels of output."""
-        start = np.arange(out) * stride - padding
-        first = np.clip(-start, 0, kernel)
-        end = np.clip(size - start, first, kernel)
-        classes, of = np.unique(np.stack([first, end]), axis=1, return_inverse=True)
-        return cls(classes, of.reshape(-1), kernel)
-
-    @property
-    def whole(self) -> NDArray[np.bool_]:
-        """Which classes have all taps inside."""
-        return (self.classes[0] == 0) & (self.classes[1] == self.kernel)
 
 
 class Group(NamedTuple):

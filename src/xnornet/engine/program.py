@@ -10,7 +10,7 @@ from numba.core import config
 from xnornet.engine import bits
 from xnornet.engine.interpreter import address, pool, run, team
 from xnornet.engine.op import OP, Kind
-from xnornet.engine.sharing import PROGRESS
+from xnornet.engine.sharing import ALONE, PROGRESS
 
 CORES: int = getattr(config, "NUMBA_NUM_THREADS")  # noqa: B009 (set when Numba is imported)
 """That this process may run on, or NUMBA_NUM_THREADS; more threads would be in each other's way."""
@@ -85,7 +85,7 @@ class Program:
 
     def _run(self, x: int, y: int, images: int, _held: object = None) -> bool:
         arena = self._arena()
-        nan = run(arena.address, len(self.steps), x, y, images, self.batch, 0, 0)
+        nan = run(arena.address, len(self.steps), x, y, images, self.batch, *ALONE)
         self._free.append(arena)
         return nan
 
@@ -119,30 +119,6 @@ class _Arena:
         if isinstance(value, np.ndarray):
             return value.ctypes.data
         return value
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Height, width and channels of an image."""
-
-    height: int
-    width: int
-    depth: int
-
-    @property
-    def pixels(self) -> int:
-        return self.height * self.width
-
-    def padded(self, padding: int) -> "Shape":
-        return Shape(self.height + 2 * padding, self.width + 2 * padding, self.depth)
-
-    @property
-    def float_bytes(self) -> int:
-        return 4 * self.pixels * self.depth
-
-    @property
-    def packed_bytes(self) -> int:
-        return 8 * self.pixels * bits.word_count(self.depth)
 
 
 def row_units(rows: int) -> int:

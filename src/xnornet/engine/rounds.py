@@ -32,48 +32,67 @@ class Rounds(NamedTuple):
     """Of a plan, with rounds in place of taps: where a list of them begins, and how many it has."""
 
 
-def make_rounds(offsets: Table, places: Table, sizes: Table, runs: Table, vector: int) -> Rounds:
-    """Of the entries of a plan's taps: bytes to each word of the input, vectors to its weights, vectors for its bytes.
+def make_rounds(offsets: Table, weights: Table, sizes: Table, runs: Table, vector: int) -> Rounds:
+    """Of the entries of a plan's taps, a word each: bytes to it, vectors to its weights, and how many bytes it has.
 
-    vector: bytes of one.
+    A byte has a vector of weights, of `vector` bytes.
     """
-    count = len(sizes)
-    starts = np.unique(runs[:, 2][runs[:, 3] > 0])
-    before = np.cumsum(sizes) - sizes  # bytes, in all lists
-    lists = np.searchsorted(starts, np.arange(count), side="right") - 1  # of each entry
-    number = (before - before[starts][lists]) // ROUND_BYTES
-    opens = _changes(lists) | _changes(number)
-    first = np.flatnonzero(opens)  # entry of each round
-    index = before - before[first][np.cumsum(opens) - 1]  # byte in the round
-    # Words that follow each other, all but the last with all of their bytes.
-    new_stretch = opens | _breaks(offsets, np.full(count, WORD_BYTES)) | _after(sizes != WORD_BYTES)
-    stretch = np.flatnonzero(new_stretch)
-    words = np.diff(np.append(stretch, count))
-    new_segment = opens | _breaks(places, sizes)
-    segment = np.flatnonzero(new_segment)
-    length = np.add.reduceat(sizes, segment) if count else sizes
-    # Divided evenly, at multiples of three bytes.
-    pieces = -(-length // PART_BYTES)
-    of = np.repeat(np.arange(len(segment)), pieces)
-    ends = np.cumsum(pieces)
-    piece = np.arange(len(of)) - (ends - pieces)[of]
-    begin, end = (np.minimum(3 * (-(-length // 3)[of] * n // pieces[of]), length[of]) for n in (piece, piece + 1))
-    parts = np.stack(
+    opens, byte = _cut(sizes, runs)
+    stretch, stretches = _stretches(offsets, sizes, opens, byte)
+    segment, part_of_segment, parts = _parts(weights, sizes, opens, byte, vector)
+    first = np.flatnonzero(opens)
+    edges = np.append(first, len(sizes))
+    stretch_of_round, part_of_round = np.searchsorted(stretch, edges), part_of_segment[np.searchsorted(segment, edges)]
+    rounds = np.stack([stretch_of_round[:-1], stretch_of_round[1:], part_of_round[:-1], part_of_round[1:]], axis=1)
+    begin, end = np.searchsorted(first, np.stack([runs[:, 2], runs[:, 2] + runs[:, 3]]))
+    return Rounds(rounds, stretches, parts, np.column_stack([runs[:, :2], begin, end - begin]))
+
+
+def _cut(sizes: Table, runs: Table) -> tuple[NDArray[np.bool_], Table]:
+    """Of each entry: whether it opens a round, as the first of a list or where the last one is full; its byte there."""
+    list_starts = np.unique(runs[:, 2][runs[:, 3] > 0])
+    list_of_entry = np.searchsorted(list_starts, np.arange(len(sizes)), side="right") - 1
+    byte = np.cumsum(sizes) - sizes  # in all lists
+    round_in_list = (byte - byte[list_starts][list_of_entry]) // ROUND_BYTES
+    opens = _changes(list_of_entry) | _changes(round_in_list)
+    return opens, byte - byte[opens][np.cumsum(opens) - 1]
+
+
+def _stretches(offsets: Table, sizes: Table, opens: NDArray[np.bool_], byte: Table) -> tuple[Table, Table]:
+    """(first entry of each, table): words that follow each other, all but the last with all of their bytes."""
+    begins = opens | _breaks(offsets, np.full(len(sizes), WORD_BYTES)) | _after(sizes != WORD_BYTES)
+    first = np.flatnonzero(begins)
+    words = np.diff(np.append(first, len(sizes)))
+    return first, np.stack([offsets[first], words, PLACES * byte[first]], axis=1)
+
+
+def _parts(
+    weights: Table, sizes: Table, opens: NDArray[np.bool_], byte: Table, vector: int
+) -> tuple[Table, Table, Table]:
+    """(first entry of each segment, first part of each and the end, table).
+
+    A segment is bytes whose weights follow each other. It is divided evenly, at multiples of three bytes.
+    """
+    first = np.flatnonzero(opens | _breaks(weights, sizes))
+    length = np.add.reduceat(sizes, first) if len(sizes) else sizes
+    count = -(-length // PART_BYTES)
+    edges = np.append(0, np.cumsum(count))
+    segment = np.repeat(np.arange(len(first)), count)  # of each part
+    number = np.arange(len(segment)) - edges[segment]  # in its segment
+    threes = -(-length // 3)
+    begin, end = (
+        np.minimum(3 * (threes[segment] * n // count[segment]), length[segment]) for n in (number, number + 1)
+    )
+    table = np.stack(
         [
-            PLACES * (index[segment][of] + begin),
-            vector * (places[segment][of] + begin),
+            PLACES * (byte[first][segment] + begin),
+            vector * (weights[first][segment] + begin),
             (end - begin) // 3,
             2 * ((end - begin) % 3),
         ],
         axis=1,
     )
-    stretch_of_round = np.searchsorted(stretch, np.append(first, count))
-    part_of_round = np.append(ends - pieces, len(of))[np.searchsorted(segment, np.append(first, count))]
-    rounds = np.stack([stretch_of_round[:-1], stretch_of_round[1:], part_of_round[:-1], part_of_round[1:]], axis=1)
-    edges = np.searchsorted(first, np.stack([runs[:, 2], runs[:, 2] + runs[:, 3]]))
-    counted = runs.copy()
-    counted[:, 2], counted[:, 3] = edges[0], edges[1] - edges[0]
-    return Rounds(rounds, np.stack([offsets[stretch], words, PLACES * index[stretch]], axis=1), parts, counted)
+    return first, edges, table
 
 
 def _changes(values: Table) -> NDArray[np.bool_]:

@@ -160,6 +160,16 @@ def another_job(team, last):  # type: ignore[no-untyped-def]
     return False
 
 
+NO_PROGRAM = (0, 0, 0, 0)
+"""For `interpreter.run`, in place of a program, its length, x and y: help the team."""
+
+ONE_IMAGE = (1, 1)
+"""Images, and how many a pass."""
+
+ALONE = (0, 0)
+"""In place of progress and team."""
+
+
 class Team:
     """Helpers of a thread that runs a program on one image; `run` is `interpreter.run`, which does the helping too."""
 
@@ -175,14 +185,14 @@ class Team:
 
     def _help(self) -> None:
         while True:
-            self._run(0, 0, 0, 0, 1, 1, 0, self._address)
+            self._run(*NO_PROGRAM, *ONE_IMAGE, 0, self._address)
             self._asleep.append(None)
             self._bell.acquire()
 
     def __call__(self, program: int, length: int, x: int, y: int, progress: np.ndarray) -> bool:
         """Run a program on one image, all together; alone if the team helps another thread. True if it met a NaN."""
         if not self._busy.acquire(blocking=False):
-            return self._run(program, length, x, y, 1, 1, 0, 0)
+            return self._run(program, length, x, y, *ONE_IMAGE, *ALONE)
         try:
             progress[:] = 0
             place = progress.ctypes.data
@@ -190,6 +200,6 @@ class Team:
             while self._asleep:
                 self._bell.release()  # first: interrupted between the two, a helper wakes once for nothing
                 self._asleep.pop()
-            return self._run(program, length, x, y, 1, 1, place, self._address)
+            return self._run(program, length, x, y, *ONE_IMAGE, place, self._address)
         finally:
             self._busy.release()

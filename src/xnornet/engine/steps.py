@@ -7,21 +7,19 @@ import numpy as np
 from xnornet.engine import bits
 from xnornet.engine.convolution import BINARY_GROUP, BINARY_ROWS, FLOAT_GROUP, FLOAT_ROWS
 from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
+from xnornet.engine.geometry import Shape, Window, bit_offsets, int32
 from xnornet.engine.op import Kind, Mode
 from xnornet.engine.panels import VECTOR
 from xnornet.engine.plan import Plan, border_groups, make_plan, whole_groups
-from xnornet.engine.program import Buffer, Program, Shape, Value, row_units
+from xnornet.engine.program import Buffer, Program, Value, row_units
 from xnornet.engine.rounds import make_rounds
 from xnornet.engine.tiles import limit_type
 from xnornet.engine.weights import (
     BinaryWeights,
     FloatWeights,
-    Window,
     count_limits,
     flip_bytes,
-    int32,
     per_channel,
-    places,
 )
 
 FLOAT_WORK = 16
@@ -66,7 +64,7 @@ class Epilogue:
             fields["bits"] = self.bits
             fields["flip"] = flip_bytes(self.flip, out.depth)
             size, words = (out.height, out.width), bits.word_count(out.depth)
-            fields["places"] = places(size, words, self.bits_padding, batch)[plan.order]
+            fields["bit_offsets"] = bit_offsets(size, words, self.bits_padding, batch)[plan.order]
         return fields
 
 
@@ -214,8 +212,8 @@ def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, looked_up: bool
     offsets: bytes from a window's first word or float to that of each tap of the kernel; sizes: vectors of weights of
     each; looked_up: in rounds.
     """
-    places = np.cumsum(sizes) - sizes
-    offsets, places = offsets[plan.taps], places[plan.taps]
+    weights = np.cumsum(sizes) - sizes  # vectors before those of each tap
+    offsets, weights = offsets[plan.taps], weights[plan.taps]
     fields: dict[str, Value] = {
         "vectors": int(sizes.sum()),
         "runs": plan.runs,
@@ -224,8 +222,8 @@ def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, looked_up: bool
         "order": int32(plan.order),
     }
     if not looked_up:
-        return {**fields, "offsets": np.stack([offsets, VECTOR * places], axis=1).astype(np.int64)}
-    rounds, stretches, parts, runs = make_rounds(offsets, places, sizes[plan.taps], plan.runs, VECTOR)
+        return {**fields, "offsets": np.stack([offsets, VECTOR * weights], axis=1).astype(np.int64)}
+    rounds, stretches, parts, runs = make_rounds(offsets, weights, sizes[plan.taps], plan.runs, VECTOR)
     large = int(runs[:, 3].max() > 1)
     return {**fields, "rounds": rounds, "stretches": stretches, "parts": parts, "runs": runs, "large": large}
 

@@ -49,7 +49,23 @@ Index: TypeAlias = "int | ir.Value"
 """A row of a tile, or a group of channels: a number known when it compiles, or one that is not."""
 
 
-class Tile:
+class PixelCode:
+    """Emits code of an operation for some of its pixels; op: address of its record, pixel: number of the first one."""
+
+    def __init__(self, builder: ir.IRBuilder, op: ir.Value, pixel: ir.Value) -> None:
+        self.e = Emitter(builder)
+        self.op, self.pixel = op, pixel
+
+    def field(self, name: str) -> ir.Value:
+        return self.e.load(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
+
+    def per_pixel(self, table: str, row: Index) -> ir.Value:
+        """Entry of an int32 table of the pixels."""
+        entry = self.e.advance(self.field(table), self.e.advance(self.pixel, row, 1), 4)
+        return self.e.ir.sext(self.e.load(entry, i32, 4), i64)
+
+
+class Tile(PixelCode):
     """Emits one tile. Lanes past the last channel, `masked`, are neither loaded nor stored."""
 
     lanes: int  # of a panel
@@ -57,16 +73,13 @@ class Tile:
     modes: tuple[int, ...]
 
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value], rows: int, panels: int, masked: bool) -> None:
-        self.e = Emitter(builder)
-        self.op, self.source, self.target, self.bits, self.pixel, self.panel, self.first_tap, self.taps = args
+        op, self.source, self.target, self.bits, pixel, self.panel, self.first_tap, self.taps = args
+        super().__init__(builder, op, pixel)
         self.offsets = self.e.advance(self.field("offsets"), self.first_tap, 16)
         self.rows, self.panels = rows, panels
         self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
         self.width = max(self.part, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
         self.masked = masked
-
-    def field(self, name: str) -> ir.Value:
-        return self.e.load(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
 
     def emit(self) -> None:
         accumulators = self.accumulate()
@@ -80,11 +93,6 @@ class Tile:
             self.epilogue(mode, accumulators)
             builder.branch(after)
         builder.position_at_end(after)
-
-    def per_pixel(self, table: str, row: Index) -> ir.Value:
-        """Entry of an int32 table of the pixels."""
-        entry = self.e.advance(self.field(table), self.e.advance(self.pixel, row, 1), 4)
-        return self.e.ir.sext(self.e.load(entry, i32, 4), i64)
 
     def per_channel(self, table: str, group: Index, element: ir.Type = f32) -> ir.Value:
         """The vector of a group of channels in a table of one entry a channel, padded to whole panels."""
@@ -123,8 +131,8 @@ class Tile:
         panels = [self.weights(panel) for panel in range(self.panels)]
 
         def read(tap: ir.Value) -> list[list[tuple[ir.Value, ir.Value]]]:
-            offset, place = self.tap(tap)
-            weights = [e.load(e.ir.add(panel, place), kind, 64) for panel in panels]
+            offset, first = self.tap(tap)
+            weights = [e.load(e.ir.add(panel, first), kind, 64) for panel in panels]
             values = [e.load(e.ir.add(window, offset), element, 8 if element is i64 else 4) for window in windows]
             return [[(e.splat(value, kind.count), w) for w in weights] for value in values]
 
@@ -169,8 +177,8 @@ class Tile:
                 if mode & Mode.BITS:
                     truths = builder.fcmp_ordered(">=", y, threshold)
             if mode & (Mode.BITS | Mode.COUNTS):
-                place = builder.add(builder.add(self.bits, self.per_pixel("places", row)), byte)
-                e.store(builder.xor(e.bits(truths), flip), place, 1)
+                address = builder.add(builder.add(self.bits, self.per_pixel("bit_offsets", row)), byte)
+                e.store(builder.xor(e.bits(truths), flip), address, 1)
 
         return finish
 
@@ -224,8 +232,8 @@ class CountTile(Tile):
             y = e.fma(popcounts, minus_two, self.border_row(row, group, f32))
             y = builder.fmul(y, scale)
             if mode & Mode.SCALE:
-                place = e.advance(self.field("scale_map"), self.result(row), 4)
-                y = builder.fmul(y, e.splat(e.load(place, f32, 4), self.width))
+                input_scale = e.load(e.advance(self.field("scale_map"), self.result(row), 4), f32, 4)
+                y = builder.fmul(y, e.splat(input_scale, self.width))
             return builder.fadd(y, bias)
 
         return convert

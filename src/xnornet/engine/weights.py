@@ -8,76 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine import bits
+from xnornet.engine.arguments import Floats
 from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.counter import LOOKUP
+from xnornet.engine.geometry import Axis
 from xnornet.engine.panels import LANES, VECTOR, in_panels, panel_count, tap_sizes, vector_count
-from xnornet.engine.plan import Axis, Group
+from xnornet.engine.plan import Group
 from xnornet.engine.tiles import FLOAT_LANES
-
-Floats = NDArray[np.float32]
-
 
 MOST_PRODUCTS = 1 << 23
 """An output has fewer products than this: float32 holds every count, and what it starts from, up to twice as much."""
 
-
 TABLE_BYTES = 64
 """What a tap takes in all tables while these are made."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a kernel passes over an image: its size, stride and zero padding, and what it leaves of height and width."""
-
-    kernel_height: int
-    kernel_width: int
-    stride: int = 1
-    padding: int = 0
-
-    def output(self, height: int, width: int) -> tuple[int, int]:
-        """(H', W') of an image (H, W). ValueError if the kernel does not fit into the padded image."""
-        if height + 2 * self.padding < self.kernel_height or width + 2 * self.padding < self.kernel_width:
-            raise ValueError(
-                f"image of {height}x{width} pixels with padding {self.padding} is smaller than the kernel of "
-                f"{self.kernel_height}x{self.kernel_width}"
-            )
-        return (
-            (height + 2 * self.padding - self.kernel_height) // self.stride + 1,
-            (width + 2 * self.padding - self.kernel_width) // self.stride + 1,
-        )
-
-    def axes(self, height: int, width: int) -> tuple[Axis, Axis]:
-        """How the kernel lies at each output pixel of an image (H, W), rows and columns."""
-        out = self.output(height, width)
-        sizes = ((height, self.kernel_height, out[0]), (width, self.kernel_width, out[1]))
-        rows, columns = (Axis.of_window(*size, self.stride, self.padding) for size in sizes)
-        return rows, columns
-
-    def pixel_offsets(
-        self, out: tuple[int, int], image_bytes: int, row_bytes: int, pixel_bytes: int, batch: int, start: int = 0
-    ) -> NDArray[np.int32]:
-        """Bytes to each output pixel's window in the padded input, int32 (batch x out,).
-
-        start: bytes to the first window. ValueError beyond 2 GiB, which the tables do not reach.
-        """
-        images = start + np.arange(batch)[:, None, None] * image_bytes
-        rows = np.arange(out[0])[:, None] * self.stride * row_bytes
-        columns = np.arange(out[1]) * self.stride * pixel_bytes
-        return int32(images + rows + columns).reshape(-1)
-
-
-def int32(offsets: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Offsets as the tiles read them. ValueError for one beyond 2 GiB: wrapped around, it would point anywhere."""
-    if offsets.size and offsets.max() > np.iinfo(np.int32).max:
-        raise ValueError("an image is larger than the 2 GiB that the engine addresses: divide it into smaller ones")
-    return offsets.astype(np.int32)
-
-
-def places(size: tuple[int, int], words: int, padding: int, batch: int) -> NDArray[np.int32]:
-    """Bytes from the start of padded packed images to each pixel inside the padding."""
-    row = (size[1] + 2 * padding) * words * 8
-    start = padding * row + padding * words * 8
-    return Window(1, 1).pixel_offsets(size, (size[0] + 2 * padding) * row, row, words * 8, batch, start)
 
 
 def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
@@ -159,7 +102,10 @@ class BinaryWeights:
 
     def counted_axes(self, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
         """The axes of a window as the tiles see them: of a folded kernel one column is left, inside at every pixel."""
-        return rows, Axis.of_window(len(columns.class_of), 1, len(columns.class_of), 1, 0) if self.folded else columns
+        if self.folded:
+            width = len(columns.class_of)
+            columns = Axis.of_window(width, 1, width, 1, 0)
+        return rows, columns
 
     def border(self, rows: Axis, columns: Axis, groups: list[Group]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
         """(pattern, start): what the count of each output pixel of an image starts from.

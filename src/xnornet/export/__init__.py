@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from xnornet.engine import PackedNetwork
+from xnornet.engine.geometry import Shape
 from xnornet.engine.nodes import LIMIT_SIDE
-from xnornet.engine.program import Shape
 from xnornet.export.chain import layers, lenet5, write_chain
 from xnornet.export.resnet import check_resnet18, write_resnet18
 from xnornet.export.writer import PackError, Writer

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from xnornet.engine import Graph, Node, PackedNetwork
 from xnornet.engine.builder import pack_rows
+from xnornet.engine.geometry import Shape
 from xnornet.engine.nodes import IMAGE, FormatError
-from xnornet.engine.program import Shape
 from xnornet.export.thresholds import ChannelFunction, Sign
 from xnornet.nn.layers import BatchNorm, Binary, Normalize, affine
 

@@ -122,10 +122,6 @@ def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
 
 
-LEFT_OUT_FROM = 2
-"""The slowest contestant has no bar from so many times the second slowest on: it would leave the others no room."""
-
-
 def inference(results: Results, folder: Path, dataset: str) -> None:
     """Time for an image, ours and every contestant, one thread."""
     rows = results.inference_rows(dataset)
@@ -135,13 +131,6 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
     with figure(folder, f"inference-{dataset}", 12, height, ncols=len(batches), squeeze=False) as (drawn, grid):
         for axes, batch in zip(grid[0], batches, strict=True):
             chosen = rows[rows.batch == batch].sort_values("milliseconds_per_image")
-            # One whose number format the CPU imitates takes many times as long as the others.
-            slow = chosen.milliseconds_per_image > LEFT_OUT_FROM * chosen.milliseconds_per_image.nlargest(2).iloc[-1]
-            left_out = [
-                f"\n(without {r.contestant}: {digits(r.milliseconds_per_image, 3)} ms)"
-                for r in chosen[slow].itertuples()
-            ]
-            chosen = chosen[~slow]
             times = chosen.milliseconds_per_image
             colours = [next((c for start, c in PEER_COLOURS if n.startswith(start)), GREY) for n in chosen.contestant]
             bars = axes.barh(chosen.contestant, times, color=colours, xerr=chosen.iqr / 2)
@@ -152,7 +141,7 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
             ]
             axes.bar_label(bars, labels, padding=4, fontsize=10)
             axes.invert_yaxis()
-            axes.set(xlabel="ms per image", title=f"batch {batch}{''.join(left_out)}", xlim=(0, times.max() * 1.7))
+            axes.set(xlabel="ms per image", title=f"batch {batch}", xlim=(0, times.max() * 1.7))
             axes.grid(axis="y", visible=False)
         measured_on(drawn, results)
         drawn.suptitle(

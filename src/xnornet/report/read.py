@@ -205,13 +205,8 @@ class Results:
         """The times of every contestant that ran."""
         rows = self.csv(
             f"plots/inference/{dataset}.csv",
-            ["batch", "threads", "contestant", "noisy"],
-            partly=[
-                "milliseconds_per_image",
-                "iqr",
-                "times_packed",
-                "repeats",
-            ],  # nothing where a contestant did not run
+            ["batch", "threads", "contestant", "noisy", "repeats"],
+            partly=["milliseconds_per_image", "iqr", "times_packed"],  # nothing where a contestant did not run
         )
         return rows[rows.milliseconds_per_image.notna()]
 
