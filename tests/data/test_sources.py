@@ -183,5 +183,5 @@ def test_sizes_belong_to_the_sets_that_need_them() -> None:
         prepare("digits", Data(test=397))
     with pytest.raises(ParamsError, match=r"digits\.data\.test: missing"):
         prepare("digits", Data(seed=0))
-    with pytest.raises(ParamsError, match=r"mnist\.data\.test: this set is as it comes"):
+    with pytest.raises(ParamsError, match=r"mnist\.data\.test: mnist is taken as it comes"):
         prepare("mnist", Data(test=3))

@@ -87,13 +87,14 @@ def test_what_few_channels_cost_is_a_reason_only_where_they_cost_something(resul
 
 
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
-    assert "are marked (*" not in prose(results)
+    assert "are marked (*" not in prose(results) and "(noisy" not in prose(results)
     for axis in ("threads", "filter_size"):
         path = results.root / f"plots/sweeps/{axis}.csv"
         rows = pd.read_csv(path)
         rows.loc[0, "noisy"] = True
         rows.to_csv(path, index=False)
     assert "Of the 14 points of the sweeps, 2 are marked" in prose(results)
+    assert prose(results).count("(noisy points among them)") == 1 and "x (noisy). ###" in prose(results)
     assert "over the plain loop." not in prose(results)
     path = results.root / "plots/sweeps/filter_size.csv"
     pd.read_csv(path).assign(loop_noisy=True).to_csv(path, index=False)

@@ -18,7 +18,8 @@ def prepare(name: str, params: Data, downloads: str | Path = "data/downloads") -
     for key, value in params:
         if (value is not None) != (key in wanted):
             raise ParamsError(
-                f"params.yaml: {name}.data.{key}: {'missing' if key in wanted else 'this set is as it comes'}"
+                f"params.yaml: {name}.data.{key}: "
+                + ("missing" if key in wanted else f"{name} is taken as it comes; for its validation images, see split")
             )
     # Imported here: scikit-learn takes seconds, and only this stage needs it.
     from xnornet.data import offline, sources  # noqa: PLC0415

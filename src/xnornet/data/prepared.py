@@ -63,7 +63,9 @@ class Prepared:
     def split(self, validation: int, seed: int) -> tuple[Images, Images]:
         """Divide the training images at random into (training, validation) images; DataError if none would be left."""
         if validation >= len(self.train):
-            raise DataError(f"validation: {validation} images asked for, but the training set has {len(self.train)}")
+            raise DataError(
+                f"split.validation: {validation} images asked for, but the training set has {len(self.train)}"
+            )
         order = np.random.default_rng(seed).permutation(len(self.train))
         return self.train.take(np.sort(order[validation:])), self.train.take(np.sort(order[:validation]))
 

@@ -174,12 +174,13 @@ def flat(results: Results) -> Iterator[str]:
     """What the law says nothing of: image size, batch, threads."""
     for axis, name in (("image_size", "image size"), ("batch", "batch size"), ("threads", "number of threads")):
         rows = results.sweep(axis)
+        marked = claim(bool(rows.noisy.any()), " (noisy points among them)")
         low, high = rows.speedup_torch.min(), rows.speedup_torch.max()
         if len(rows) > 1:
             yield claim(
                 high / low < HARDLY,
-                f"As the law has it, the {name} hardly matters: {between(low, high)}.",
-                f"The law does not know the {name}, but the measurement depends on it: {between(low, high)}.",
+                f"As the law has it, the {name} hardly matters: {between(low, high)}{marked}.",
+                f"The law does not know the {name}, but the measurement depends on it: {between(low, high)}{marked}.",
             )
         if high / low >= HARDLY and axis != "threads":
             ours, by_torch = _peak_shares(results, axis)
@@ -193,7 +194,8 @@ def flat(results: Results) -> Iterator[str]:
         first, last = threads.iloc[0], threads.iloc[-1]
         yield (
             f"{last.value} threads run the layer {first.ours_seconds / last.ours_seconds:.2f}x as fast as {first.value}, its "
-            f"kernel alone {first.kernel_seconds / last.kernel_seconds:.2f}x."
+            f"kernel alone {first.kernel_seconds / last.kernel_seconds:.2f}x"
+            f"{claim(bool(first.noisy or last.noisy), ' (noisy)')}."
         )
 
 
