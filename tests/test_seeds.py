@@ -122,6 +122,17 @@ def test_a_killed_training_goes_on_after_its_last_epoch(
     assert left == {".json"}
 
 
+def test_what_a_call_left_that_was_killed_before_it_cleared_up_is_removed(
+    train: Trainer, settings: DatasetParams, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"seeds": 2})
+    train(settings, tmp_path)
+    Checkpoints(tmp_path / "xnor-8", "key").save(2, {}, last=True)
+    assert list(tmp_path.rglob("*.pt"))
+    train(settings, tmp_path)
+    assert not list(tmp_path.rglob("*.pt")) and len(train.titles) == 1
+
+
 def test_mean_and_deviation() -> None:
     rows = pd.DataFrame({"test_accuracy": [98.0, 99.0, 100.0]})
     assert summary(rows) == {"mean": 99.0, "std": 1.0, "runs": 3}

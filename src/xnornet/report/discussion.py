@@ -210,8 +210,8 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
         f"{results.title(dataset)} as a whole is faster than its float twin in torch by {' and '.join(parts)}, on one thread.",
         f"{results.title(dataset)} as a whole, on one thread and over its float twin in torch, reaches {' and '.join(parts)}.",
     )
-    packed, others = (results.one_image(dataset).query(f"contestant {sign} 'packed'") for sign in ("==", "!="))
-    packed = packed.iloc[0]
+    timed = results.one_image(dataset)
+    packed, others = timed[timed.contestant == "packed"].iloc[0], timed[timed.contestant != "packed"]
     if not others.empty:
         nearest = others.loc[others.times_packed.idxmin()]
         yield claim(
@@ -229,7 +229,8 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
     )
     threads = rows.threads.max()
     if threads > 1:
-        shared = results.one_image(dataset, threads).query("contestant == 'packed'").iloc[0]
+        on_several = results.one_image(dataset, threads)
+        shared = on_several[on_several.contestant == "packed"].iloc[0]
         gain = packed.milliseconds_per_image / shared.milliseconds_per_image
         on_all = results.fastest_float32(dataset, threads)
         yield claim(
@@ -270,9 +271,8 @@ def _training(results: Results) -> Iterator[str]:
     for dataset in results.datasets:
         by_float, by_xnor = (pd.Series(results.pace(dataset)[variant]) for variant in ("float", "xnor"))
         ratios.append(by_xnor.seconds_per_epoch / by_float.seconds_per_epoch)
-        parts.append(
-            f"{ratios[-1]:.2f} times ({results.title(dataset)}{claim(_noisy(by_float, by_xnor) != '', ', noisy')})"
-        )
+        marked = claim(by_float.noisy or by_xnor.noisy, ", noisy")
+        parts.append(f"{ratios[-1]:.2f} times ({results.title(dataset)}{marked})")
     times = listed(parts)
     yield f"An epoch of the XNOR network takes {times} as long as its float twin's."
     yield claim(
