@@ -71,12 +71,12 @@ class LookupTile(Tile):
         pairs = builder.mul(self.turns, e.constant(self.at_once))
         arguments = [self.op, self.source, self.pixel, self.row_count, pairs, entry, self.places]
         builder.call(_function(builder.module, Places), [*arguments, e.constant(ROUND_PLACES)])
-        first, end = (e.load(e.advance(entry, index, 8), i64, 8) for index in (2, 3))
+        first, end = (e.read(e.advance(entry, index, 8), i64, 8) for index in (2, 3))
         parts = e.advance(self.field("parts"), first, PART)
         panels = [self.weights(panel) for panel in range(self.panels)]
 
         def count_part(number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            fields = (e.load(e.advance(e.advance(parts, number, PART), index, 8), i64, 8) for index in range(4))
+            fields = (e.read(e.advance(e.advance(parts, number, PART), index, 8), i64, 8) for index in range(4))
             place, weight, threes, rest = fields
             places, weights = builder.add(self.places, place), [builder.add(panel, weight) for panel in panels]
             count = lambda turn, _: self.count_pairs(turn, places, weights, threes, rest)  # noqa: E731

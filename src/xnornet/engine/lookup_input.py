@@ -19,7 +19,7 @@ class Places(PixelCode):
     def emit(self) -> None:
         """Of so many pairs. Pixels past the last one of the tile are that one again."""
         e, builder = self.e, self.e.ir
-        first, end = (e.load(e.advance(self.entry, index, 8), i64, 8) for index in range(2))
+        first, end = (e.read(e.advance(self.entry, index, 8), i64, 8) for index in range(2))
         stretches = e.advance(self.field("stretches"), first, STRETCH)
         last = builder.sub(self.row_count, e.constant(1))
 
@@ -31,7 +31,7 @@ class Places(PixelCode):
 
             def pass_stretch(number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
                 entry = e.advance(stretches, number, STRETCH)
-                offset, words, place = (e.load(e.advance(entry, field, 8), i64, 8) for field in range(3))
+                offset, words, place = (e.read(e.advance(entry, field, 8), i64, 8) for field in range(3))
                 starts, out = [builder.add(window, offset) for window in windows], builder.add(target, place)
 
                 def pass_word(word: ir.Value, _: list[ir.Value]) -> list[ir.Value]:

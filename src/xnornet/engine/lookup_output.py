@@ -5,7 +5,7 @@ from numba.core.cgutils import alloca_once
 
 from xnornet.engine.op import Mode
 from xnornet.engine.panels import LANES
-from xnornet.engine.tiles import FLOAT_LANES, CountTile, Index
+from xnornet.engine.tiles import FLOAT_LANES, CountTile
 from xnornet.engine.vector import f32, i1, i16, i32, i64, vector
 
 HALFWORDS, INTEGERS = vector(i16, FLOAT_LANES), vector(i32, FLOAT_LANES)
@@ -22,8 +22,6 @@ class LookupEpilogue(CountTile):
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value]) -> None:
         *args, self.halfwords, self.integers, self.row_count, self.groups = args
         super().__init__(builder, [*args, ir.Constant(i64, 0), ir.Constant(i64, 0)], 0, 0, masked=False)
-        self.entries: dict[str, ir.Value] = {}
-        """Of the pixel whose groups are finished."""
         # One for all modes: alloca_once clears it, in every call of the function.
         self.copy = builder.ptrtoint(alloca_once(builder, vector(f32, FLOAT_LANES)), i64)
 
@@ -45,7 +43,7 @@ class LookupEpilogue(CountTile):
         def compare_panel(panel: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             channel = e.advance(self.first, panel, LANES)
             byte = builder.lshr(channel, e.constant(3))
-            flip = e.load(builder.add(self.field("flip"), byte), i32, 1)
+            flip = e.read(builder.add(self.field("flip"), byte), i32, 1)
             limits = e.advance(self.field("table"), channel, 2)
 
             def compare_row(row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
@@ -58,7 +56,7 @@ class LookupEpilogue(CountTile):
                     builder.icmp_signed(
                         "<=",
                         e.load(e.advance(counts, half, 32), HALFWORDS, 32),
-                        e.load(e.advance(limit, half, 32), HALFWORDS, 2),
+                        e.read(e.advance(limit, half, 32), HALFWORDS, 2),
                     )
                     for half in range(2)
                 ]
@@ -71,38 +69,27 @@ class LookupEpilogue(CountTile):
         return e.loop(builder.lshr(self.groups, e.constant(1)), [], compare_panel, unroll=False)
 
     def finish_groups(self, mode: int) -> list[ir.Value]:
-        """All others, 16 channels at a time, all of a pixel's one after the other."""
+        """All others, 16 channels at a time, whose constants stay in registers for all pixels."""
         e, builder = self.e, self.e.ir
         left = builder.sub(self.field("channels"), self.first)
         whole = e.smaller(builder.lshr(left, e.constant(4)), self.groups)
         rest = e.smaller(builder.sub(left, builder.mul(whole, e.constant(16))), builder.sub(self.groups, whole))
         large = builder.trunc(self.field("large"), i1)
 
-        def finish_row(row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            self.entries = {
-                table: super(LookupEpilogue, self).per_pixel(table, row)
-                for table in ("order", "border", *(("bit_offsets",) if mode & (Mode.BITS | Mode.COUNTS) else ()))
-            }
-            first = builder.mul(row, self.groups)
+        def finish_group(group: ir.Value, masked: bool) -> list[ir.Value]:
+            finish = self.finisher(mode, group, masked)
 
-            def finish_group(group: ir.Value, masked: bool) -> list[ir.Value]:
-                number = builder.add(first, group)
+            def finish_row(row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
+                number = builder.add(builder.mul(row, self.groups), group)
                 halfwords, integers = e.advance(self.halfwords, number, 32), e.advance(self.integers, number, 64)
                 counts = builder.zext(e.load(halfwords, HALFWORDS, 32), INTEGERS)
-                finish = self.finisher(mode, group, masked)
                 finish(row, e.when(large, [counts], lambda _, __: [e.load(integers, INTEGERS, 32)]))
                 return []
 
-            e.loop(whole, [], lambda group, _: finish_group(group, False), unroll=False)
-            e.when(builder.icmp_signed(">", rest, e.constant(0)), [], lambda _, __: finish_group(whole, True))
-            self.entries = {}  # of this pixel alone
-            return []
+            return e.loop(self.row_count, [], finish_row, unroll=False)
 
-        return e.loop(self.row_count, [], finish_row, unroll=False)
-
-    def per_pixel(self, table: str, row: Index) -> ir.Value:
-        """Read once a pixel: for all the compiler knows, what is stored may be the table."""
-        return self.entries[table] if table in self.entries else super().per_pixel(table, row)
+        e.loop(whole, [], lambda group, _: finish_group(group, False), unroll=False)
+        return e.when(builder.icmp_signed(">", rest, e.constant(0)), [], lambda _, __: finish_group(whole, True))
 
     def store_floats(self, value: ir.Value, address: ir.Value, mask: ir.Value | None) -> None:
         """Of a group that is not whole, one float after the other: AVX2's masked stores are slow on AMD's cores."""

@@ -57,12 +57,12 @@ class PixelCode:
         self.op, self.pixel = op, pixel
 
     def field(self, name: str) -> ir.Value:
-        return self.e.load(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
+        return self.e.read(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
 
     def per_pixel(self, table: str, row: Index) -> ir.Value:
         """Entry of an int32 table of the pixels."""
         entry = self.e.advance(self.field(table), self.e.advance(self.pixel, row, 1), 4)
-        return self.e.ir.sext(self.e.load(entry, i32, 4), i64)
+        return self.e.ir.sext(self.e.read(entry, i32, 4), i64)
 
 
 class Tile(PixelCode):
@@ -100,7 +100,7 @@ class Tile(PixelCode):
 
     def table_row(self, address: ir.Value, group: Index, element: ir.Type) -> ir.Value:
         size = 8 if element is i64 else 4
-        return self.e.load(self.e.advance(address, self.channel(group), size), vector(element, self.width), 4)
+        return self.e.read(self.e.advance(address, self.channel(group), size), vector(element, self.width), 4)
 
     def channel(self, group: Index) -> ir.Value:
         """The first of a group of channels, as many as the epilogue takes at a time."""
@@ -114,7 +114,7 @@ class Tile(PixelCode):
     def tap(self, number: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Of a tap of the run, bytes from a window's first word or float, and from a panel's first weight."""
         entry = self.e.advance(self.offsets, number, 16)
-        return self.e.load(entry, i64, 8), self.e.load(self.e.advance(entry, 1, 8), i64, 8)
+        return self.e.read(entry, i64, 8), self.e.read(self.e.advance(entry, 1, 8), i64, 8)
 
     def result(self, row: Index) -> ir.Value:
         """Number of the pixel's result."""
@@ -159,7 +159,7 @@ class Tile(PixelCode):
             threshold = self.per_channel("threshold", group)
         if mode & (Mode.BITS | Mode.COUNTS):
             byte = builder.lshr(channel, e.constant(3))
-            flip = e.load(builder.add(self.field("flip"), byte), ir.IntType(self.width), 1)
+            flip = e.read(builder.add(self.field("flip"), byte), ir.IntType(self.width), 1)
 
         def finish(row: Index, accumulators: list[ir.Value]) -> None:
             if to_float is None:

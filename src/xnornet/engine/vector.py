@@ -88,6 +88,12 @@ class Emitter:
     def load(self, address: ir.Value, kind: ir.Type, align: int) -> ir.Value:
         return self.ir.load(self.ir.inttoptr(address, kind.as_pointer()), align=align)
 
+    def read(self, address: ir.Value, kind: ir.Type, align: int) -> ir.Value:
+        """`load` of what no kernel writes, a record or a table: LLVM need not read it again after a store elsewhere."""
+        value = self.load(address, kind, align)
+        value.set_metadata("invariant.load", self.ir.module.add_metadata([]))
+        return value
+
     def store(self, value: ir.Value, address: ir.Value, align: int) -> None:
         self.ir.store(value, self.ir.inttoptr(address, value.type.as_pointer()), align=align)
 
