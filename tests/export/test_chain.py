@@ -1,6 +1,7 @@
 """Networks of one's own, layers one after the other, packed."""
 
 import random
+import re
 from collections import OrderedDict
 
 import pytest
@@ -171,43 +172,71 @@ def hooked(layer):
     [
         ([nn.Conv2d(3, 8, 3)], PackError, "must begin with xnornet.nn.Normalize"),
         ([Normalize(3)], PackError, "must have a layer with weights"),
-        ([Normalize(3), XnorConv2d(3, 8, 3)], PackError, "1: the first layer behind Normalize"),
-        ([Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)], PackError, "1: the first layer behind Normalize"),
-        ([*START, nn.GELU()], TypeError, "2: a GELU cannot be packed, only Conv2d, Linear, XnorConv2d"),
-        ([*START, nn.BatchNorm2d(8, affine=False)], PackError, "2: a BatchNorm needs its running statistics"),
-        ([*START, nn.BatchNorm2d(9)], PackError, "2: does not fit here, with images of 12x12 pixels"),
-        ([*START, nn.AdaptiveAvgPool2d(1)], PackError, "2: an AdaptiveAvgPool2d must make one pixel, directly behind"),
-        ([*START, nn.ReLU(), nn.AdaptiveAvgPool2d(2)], PackError, "3: an AdaptiveAvgPool2d must make one pixel"),
-        ([*START, nn.MaxPool2d(3, padding=1)], PackError, "2: a MaxPool2d must have padding=0"),
-        ([*START, nn.Conv2d(8, 8, 3, groups=2)], PackError, "2: a convolution must have groups=1"),
-        ([*START, XnorConv2d(8, 8, 3, padding=(1, 0))], PackError, "2: a convolution must have groups=1"),
-        ([*START, nn.Conv2d(8, 8, 3, padding=1)], PackError, "2: a float convolution behind the first layer cannot be"),
+        ([Normalize(3), XnorConv2d(3, 8, 3)], PackError, "layer 1 (XnorConv2d): the first layer behind"),
+        (
+            [Normalize(3), nn.BatchNorm2d(3), nn.Conv2d(3, 8, 3)],
+            PackError,
+            "layer 1 (BatchNorm2d): the first layer behind",
+        ),
+        ([*START, nn.GELU()], TypeError, "layer 2 (GELU) cannot be packed, only Conv2d, Linear, XnorConv2d"),
+        ([*START, nn.BatchNorm2d(8, affine=False)], PackError, "layer 2 (BatchNorm2d): a BatchNorm needs its"),
+        ([*START, nn.BatchNorm2d(9)], PackError, "layer 2 (BatchNorm2d): does not fit here"),
+        ([*START, nn.AdaptiveAvgPool2d(1)], PackError, "layer 2 (AdaptiveAvgPool2d): an AdaptiveAvgPool2d must make"),
+        (
+            [*START, nn.ReLU(), nn.AdaptiveAvgPool2d(2)],
+            PackError,
+            "layer 3 (AdaptiveAvgPool2d): an AdaptiveAvgPool2d must make",
+        ),
+        ([*START, nn.MaxPool2d(3, padding=1)], PackError, "layer 2 (MaxPool2d): a MaxPool2d must have padding=0"),
+        ([*START, nn.Conv2d(8, 8, 3, groups=2)], PackError, "layer 2 (Conv2d): a convolution must have groups=1"),
+        (
+            [*START, XnorConv2d(8, 8, 3, padding=(1, 0))],
+            PackError,
+            "layer 2 (XnorConv2d): a convolution must have groups=1",
+        ),
+        ([*START, nn.Conv2d(8, 8, 3, padding=1)], PackError, "layer 2 (Conv2d): a float convolution behind"),
         (
             [Normalize(3), nn.Conv2d(3, 8, 3, padding=5), nn.Flatten(), nn.Linear(3200, 10)],
             PackError,
-            "the engine does not have this: .*padding",
+            "the engine does not have this: 1: a padding of 5",
         ),
-        ([*START, nn.Flatten(), nn.BatchNorm1d(800)], PackError, "3: a BatchNorm1d of images of 10x10 pixels"),
+        (
+            [*START, nn.Flatten(), nn.BatchNorm1d(800)],
+            PackError,
+            "layer 3 (BatchNorm1d): a BatchNorm1d of images of 10x10",
+        ),
         (
             [*START, nn.Flatten(), nn.Linear(80, 10)],
             PackError,
-            "3: does not fit here, with images of 12x12 pixels: mat1 and mat2",
+            "layer 3 (Linear): does not fit here, with images of 12x12 pixels: mat1",
         ),
-        ([Normalize(3), nn.Linear(432, 10)], PackError, "1: a dense layer needs a Flatten before it"),
-        ([*START, nn.Flatten(1, 2)], PackError, r"2: a Flatten must leave a row of features an image, not \(80, 10\)"),
-        ([*START, nn.Flatten(), XnorConv2d(8, 10, 10)], PackError, "3: does not fit here"),
-        ([Normalize(3), nn.Flatten(), nn.Linear(432, 10), nn.BatchNorm2d(10)], PackError, "3: does not fit here"),
+        ([Normalize(3), nn.Linear(432, 10)], PackError, "layer 1 (Linear): a dense layer needs a Flatten before it"),
+        (
+            [*START, nn.Flatten(1, 2)],
+            PackError,
+            "layer 2 (Flatten): a Flatten must leave a row of features an image, not (80, 10)",
+        ),
+        ([*START, nn.Flatten(), XnorConv2d(8, 10, 10)], PackError, "layer 3 (XnorConv2d): does not fit here"),
+        (
+            [Normalize(3), nn.Flatten(), nn.Linear(432, 10), nn.BatchNorm2d(10)],
+            PackError,
+            "layer 3 (BatchNorm2d): does not fit here",
+        ),
         ([*START, XnorConv2d(8, 10, 3).double()], PackError, "2.weight is torch.float64: only float32 can be packed"),
         ([*START, nn.Conv2d(8, 10, 3, device="meta")], PackError, "one device that has data, not on cpu, meta"),
         ([*START, hooked(nn.Conv2d(8, 10, 3))], PackError, "2 has forward hooks"),
-        ([*START, nn.Conv2d(8, 10, 3)], PackError, r"must end with a row of logits.*not with \(10, 8, 8\)"),
+        ([*START, nn.Conv2d(8, 10, 3)], PackError, "must end with a row of logits for an image, not with (10, 8, 8)"),
         ([*START, XnorConv2d(8, 10, 3, binary=False)], PackError, "float twin"),
         ([*START, with_norm(nn.Identity())], PackError, "2.norm is what output_norm puts there, or None, not Identity"),
-        ([*START, with_norm(nn.BatchNorm2d(10, affine=False))], PackError, "2.norm: a BatchNorm needs its running"),
+        (
+            [*START, with_norm(nn.BatchNorm2d(10, affine=False))],
+            PackError,
+            "layer 2.norm (BatchNorm2d): a BatchNorm needs",
+        ),
     ],
 )
 def test_what_cannot_be_packed_is_named(layers, error, message):
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=re.escape(message)):
         pack(nn.Sequential(*layers), image_size=SIDE)
 
 
@@ -219,8 +248,15 @@ class Twice(nn.Sequential):
 def test_a_forward_of_its_own_is_not_overlooked():
     with pytest.raises(TypeError, match=r"Twice has a forward of its own: only Sequential's is known"):
         pack(Twice(*START), image_size=SIDE)
-    with pytest.raises(TypeError, match="2: a Twice cannot be packed"):
+    with pytest.raises(TypeError, match=r"layer 2 \(Twice\) cannot be packed"):
         pack(nn.Sequential(*START, Twice(RELU)), image_size=SIDE)
+
+
+def test_as_many_classes_are_named_as_there_are_logits():
+    model = nn.Sequential(Normalize(3), nn.Flatten(), nn.Linear(432, 3))
+    assert pack(model, {"classes": ["cat", "dog", "frog"]}, image_size=SIDE).about["classes"][2] == "frog"
+    with pytest.raises(PackError, match="about names 2 classes, but the network has 3 logits"):
+        pack(model, {"classes": ("cat", "dog")}, image_size=SIDE)
 
 
 @pytest.mark.parametrize("size", [None, 0, 12.0, "12", (12, 12), 8193])

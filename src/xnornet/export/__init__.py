@@ -33,10 +33,10 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size
     model: a LeNet5, a ResNet18, or an nn.Sequential of your own: Normalize, a float layer, then Conv2d, Linear,
     XnorConv2d, XnorLinear with BatchNorm, ReLU, MaxPool2d, Flatten, Identity, Dropout between them, and
     AdaptiveAvgPool2d(1) behind a ReLU; of the float convolutions, only the first may be padded. about: plain values for
-    JSON that travel with the file, such as the md5 of the training data. image_size: side of the images, squares, in
-    pixels; the model's own if not given; a ResNet takes smaller ones too, and a Sequential needs it. TypeError for
-    another kind of model or layer, PackError for a float twin, a size that the model does not take, weights that are
-    not finite, or what the engine does not have.
+    JSON that travel with the file, such as the md5 of the training data; a list of `classes` names each logit.
+    image_size: side of the images, squares, in pixels; the model's own if not given; a ResNet takes smaller ones too,
+    and a Sequential needs it. TypeError for another kind of model or layer, PackError for a float twin, a size that the
+    model does not take, weights that are not finite, too many or too few classes, or what the engine does not have.
     """
     _check(model)
     side = _image_side(model, image_size)
@@ -56,7 +56,11 @@ def pack(model: nn.Module, about: Mapping[str, Any] | None = None, *, image_size
         for module, mode in training.items():
             module.training = mode
     channels = next(len(module.mean) for module in model.modules() if isinstance(module, Normalize))
-    return writer.network(Shape(side, side, channels), about)
+    network = writer.network(Shape(side, side, channels), about)
+    classes = network.about.get("classes")
+    if isinstance(classes, list) and len(classes) != network.classes:
+        raise PackError(f"about names {len(classes)} classes, but the network has {network.classes} logits")
+    return network
 
 
 def _check(model: nn.Module) -> None:

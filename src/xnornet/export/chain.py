@@ -115,16 +115,17 @@ def _stages(normalize: Normalize, named: Sequence[Named], side: int) -> list[_St
     stages: list[_Stage] = []
     for name, module in named:
         _check(name, module, stages)
+        layer = _described(name, module)
         if isinstance(module, nn.Linear) and x.dim() != 2:
-            raise PackError(f"{name}: a dense layer needs a Flatten before it")
+            raise PackError(f"{layer}: a dense layer needs a Flatten before it")
         if isinstance(module, nn.BatchNorm1d) and image[1:] != (1, 1):
-            raise PackError(f"{name}: a BatchNorm1d of images of {image[1]}x{image[2]} pixels cannot be packed")
+            raise PackError(f"{layer}: a BatchNorm1d of images of {image[1]}x{image[2]} pixels cannot be packed")
         try:
             x = module(x)
         except (RuntimeError, ValueError) as error:
-            raise PackError(f"{name}: does not fit here, with images of {side}x{side} pixels: {error}") from error
+            raise PackError(f"{layer}: does not fit here, with images of {side}x{side} pixels: {error}") from error
         if isinstance(module, nn.Flatten) and x.dim() != 2:
-            raise PackError(f"{name}: a Flatten must leave a row of features an image, not {tuple(x.shape[1:])}")
+            raise PackError(f"{layer}: a Flatten must leave a row of features an image, not {tuple(x.shape[1:])}")
         if isinstance(module, WEIGHTED):
             weight = module.weight.view(-1, *image) if isinstance(module, nn.Linear) else module.weight
             stages.append(_Stage(name, module, weight))
@@ -141,20 +142,21 @@ def _stages(normalize: Normalize, named: Sequence[Named], side: int) -> list[_St
 
 def _check(name: str, module: nn.Module, stages: list[_Stage]) -> None:
     """TypeError for a layer that has no node, PackError for options that no node has."""
+    layer = _described(name, module)
     if type(module) not in (*WEIGHTED, *BETWEEN, *SILENT):
         known = ", ".join(kind.__name__ for kind in (*WEIGHTED, *BETWEEN, *SILENT))
-        raise TypeError(f"{name}: a {type(module).__name__} cannot be packed, only {known}")
+        raise TypeError(f"{layer} cannot be packed, only {known}")
     if not stages and isinstance(module, (*BETWEEN, XnorConv2d, XnorLinear)):
-        raise PackError(f"{name}: the first layer behind Normalize must be a float Conv2d or Linear")
+        raise PackError(f"{layer}: the first layer behind Normalize must be a float Conv2d or Linear")
     if isinstance(module, nn.Conv2d):
         plain = module.groups == 1 and _side(module.dilation) == 1 and module.padding_mode == "zeros"
         if not plain or _side(module.stride) is None or _side(module.padding) is None:
             raise PackError(
-                f"{name}: a convolution must have groups=1, dilation=1, the same stride both ways and, as padding, the "
-                "same number of zeros at all sides"
+                f"{layer}: a convolution must have groups=1, dilation=1, the same stride both ways and, as padding, "
+                "the same number of zeros at all sides"
             )
         if stages and not isinstance(module, XnorConv2d) and _side(module.padding):
-            raise PackError(f"{name}: a float convolution behind the first layer cannot be padded")
+            raise PackError(f"{layer}: a float convolution behind the first layer cannot be padded")
     if isinstance(module, Binary) and module.norm is not None:
         if not isinstance(module.norm, BatchNorm):
             raise PackError(f"{name}.norm is what output_norm puts there, or None, not {type(module.norm).__name__}")
@@ -162,18 +164,23 @@ def _check(name: str, module: nn.Module, stages: list[_Stage]) -> None:
     if isinstance(module, nn.MaxPool2d):
         plain = _side(module.padding) == 0 and _side(module.dilation) == 1
         if not plain or module.ceil_mode or module.return_indices or _side(module.stride) is None:
-            raise PackError(f"{name}: a MaxPool2d must have padding=0, dilation=1, ceil_mode=False and one stride")
+            raise PackError(f"{layer}: a MaxPool2d must have padding=0, dilation=1, ceil_mode=False and one stride")
     if isinstance(module, nn.AdaptiveAvgPool2d):
         tail = stages[-1].tail
         if _side(module.output_size) != 1 or not tail or not isinstance(tail[-1][1], nn.ReLU):
-            raise PackError(f"{name}: an AdaptiveAvgPool2d must make one pixel, directly behind a ReLU")
+            raise PackError(f"{layer}: an AdaptiveAvgPool2d must make one pixel, directly behind a ReLU")
     if isinstance(module, BatchNorm):
         _check_batch_norm(name, module)
 
 
+def _described(name: str, module: nn.Module) -> str:
+    """For messages: in a Sequential the name alone may be a bare number."""
+    return f"layer {name} ({type(module).__name__})"
+
+
 def _check_batch_norm(name: str, module: BatchNorm) -> None:
     if module.running_mean is None or not module.affine:
-        raise PackError(f"{name}: a BatchNorm needs its running statistics, gamma and beta")
+        raise PackError(f"{_described(name, module)}: a BatchNorm needs its running statistics, gamma and beta")
 
 
 def _pair(value: Any) -> tuple[int, int]:
