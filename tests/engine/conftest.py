@@ -11,5 +11,6 @@ from xnornet.engine import program
 def share_everything() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(program, "LEAST_WORK", 0)
+        patch.setattr(program, "LEAST_BATCH_WORK", 0)
         patch.setattr(program, "CORES", 4)
         yield

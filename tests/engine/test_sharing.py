@@ -11,6 +11,7 @@ from xnornet.engine import PackedConv2d
 from xnornet.engine.interpreter import address, run
 from xnornet.engine.program import Program
 from xnornet.engine.sharing import LINE, Team
+from xnornet.engine.steps import PACK_WORK
 
 SIDE = 40
 
@@ -101,7 +102,17 @@ def test_little_work_is_not_shared(network, monkeypatch):
         network(image(), threads=2)
 
 
+def test_a_small_batch_is_not_shared(network, monkeypatch):
+    monkeypatch.setattr("xnornet.engine.program.LEAST_BATCH_WORK", 3 * network._program.work)
+    monkeypatch.setattr(Program, "_share_images", None)  # would fail
+    two, three = (np.concatenate([image(seed) for seed in range(count)]) for count in (2, 3))
+    network(two, threads=2)
+    with pytest.raises(TypeError):
+        network(three, threads=2)
+
+
 def test_work_is_counted_in_products():
     layer = PackedConv2d(np.ones((16, 8, 3, 3), np.float32))
     assert isinstance(program := layer._make_packed((10, 12, 1)), Program)
     assert program.work == 8 * 10 * 16 * 8 * 9
+    assert layer._make_pack((10, 12, 8)).work == PACK_WORK * 10 * 12 * 8

@@ -18,6 +18,9 @@ CORES: int = getattr(config, "NUMBA_NUM_THREADS")  # noqa: B009 (set when Numba 
 LEAST_WORK = 10_000_000
 """Of an image, in binary products, that is worth sharing: less takes some 20 microseconds, and as long with helpers."""
 
+LEAST_BATCH_WORK = 50_000_000
+"""Of several images. They are shared by the threads of a pool, and to wake one takes some 50 microseconds."""
+
 ROW_UNITS = 8
 """Units, at most, of an operation that threads share by rows."""
 
@@ -42,7 +45,7 @@ class Program:
     """Shape of what one image becomes."""
     steps: list[dict[str, Value]] = field(default_factory=list)
     work: int = 0
-    """Of the convolutions, for an image: binary products, or as many as take as long."""
+    """Of packing and convolutions, for an image: binary products, or as many as take as long."""
     _free: list["_Arena"] = field(default_factory=list)
 
     def add(self, kind: Kind, *, units: int, **fields: Value) -> None:
@@ -57,12 +60,13 @@ class Program:
     def __call__(self, x: np.ndarray, y: np.ndarray, threads: int = 1) -> bool:
         """Run over the images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
 
-        With several threads the images are shared out, or the units of the operations where there is one image only.
+        With several threads the images are shared out, or the units of the operations where there is one image only;
+        but where they take less time than waking threads does, one of these does it all.
         """
         images = len(x)
         if threads > 1:
-            most = images if images > 1 else self.most_units if self.work >= LEAST_WORK else 1
-            threads = min(threads, CORES, most)
+            most, least = (images, LEAST_BATCH_WORK) if images > 1 else (self.most_units, LEAST_WORK)
+            threads = min(threads, CORES, most if images * self.work >= least else 1)
         if threads == 1 or images == 0:
             return self._run(address(x), address(y), images)
         if images > 1:

@@ -25,6 +25,9 @@ from xnornet.engine.weights import (
 FLOAT_WORK = 16
 """Binary products that take as long as a float one, about."""
 
+PACK_WORK = 80
+"""And as long as packing the sign of a float."""
+
 
 @dataclass(eq=False)
 class Epilogue:
@@ -70,6 +73,7 @@ class Epilogue:
 
 def add_pack(program: Program, source: Buffer | None, target: Buffer | None, shape: Shape, padding: int) -> None:
     """Signs of float32 images of `shape` -> packed images with `padding` zero words around."""
+    program.work += PACK_WORK * shape.pixels * shape.depth
     program.add(
         Kind.PACK,
         units=row_units(shape.height),

@@ -254,8 +254,8 @@ def _memory(results: Results, dataset: str) -> Iterator[str]:
     rest = rows.packed_bytes.sum() - binary.packed_bytes.sum()
     yield (
         f"{results.title(dataset)}: {memory['binary_share']:.1f} % of the parameters take one bit each. The file is "
-        f"{memory['ratio']:.1f}x smaller rather than 32x, since {rest / 1000:,.1f} of its {memory['packed_bytes'] / 1000:,.1f} kB "
-        "are what stays float."
+        f"{memory['ratio']:.1f}x smaller rather than 32x, mostly since {rest / 1000:,.1f} of its "
+        f"{memory['packed_bytes'] / 1000:,.1f} kB are what stays float; scales, thresholds and the header take the rest."
     )
     shortcuts = rows[rows.layer.str.contains("shortcut")].packed_bytes.sum()
     if shortcuts:

@@ -26,7 +26,7 @@ def laws(results: Results) -> Iterator[str]:
         "of 64 bits, hence at most 64x. A CPU with vector units multiplies many floats at a time too: here one core "
         f"measures {peaks['peak_float32_gmacs']:.0f} billion float32 multiply-accumulates a second and "
         f"{peaks['peak_popcount_gmacs']:,.0f} billion binary ones, in loops that do what the kernels' do and nothing else (the "
-        f"popcount loop: it counts as the engine does on this CPU). Their ratio, R = {ratio:.1f}, is what binarization gains over "
+        f"popcount loop: it counts as the engine does on this CPU). Their ratio, R = {ratio:.0f}, is what binarization gains over "
         "a float layer that runs at its own peak; S = R n / (n + R), with n products an output (c channels times the pixels "
         "of a filter), takes the place of S = 64 n / (n + 64)."
     )
@@ -153,8 +153,7 @@ def time_shares(results: Results) -> Iterator[str]:
         )
         yield claim(
             0 < added < paper.packing_seconds,
-            f"In one call with it, packing adds {1e6 * added:.1f} µs, {100 * added / paper.ours_seconds:.0f} % of the whole: "
-            "the rest is what a call costs.",
+            f"In one call with it, packing adds {1e6 * added:.1f} µs, {100 * added / paper.ours_seconds:.0f} % of the whole.",
         )
         peak = results.peaks("input_channels")["peak_popcount_gmacs"]
         rate = paper.macs / paper.kernel_seconds / 1e9
@@ -165,8 +164,8 @@ def time_shares(results: Results) -> Iterator[str]:
     yield (
         "Products with the padding, 9 % with a 3x3 filter at 14x14, are left out: pixels at a border pass the kernel "
         "together, with the taps that lie inside; where some padding is counted all the same, its known part is subtracted. The "
-        f"epilogue (scale, bias, residual, threshold) works on counts that are still in {near}. Inside a network there is "
-        "no packing at all, since each layer writes the bits that the next one reads."
+        f"epilogue (scale, bias, residual, threshold) works on counts that are still in {near}. Inside a network "
+        "packing is no step of its own: each layer's epilogue writes the bits that the next one reads."
     )
 
 
@@ -208,7 +207,7 @@ def advice(results: Results) -> Iterator[str]:
         f"Binarize layers with many channels: on this machine half of the best speed-up is reached from {enough} input "
         "channels on. Choose channels as multiples of 64, which fill the words that the engine packs them into. Keep the "
         "first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU that it "
-        "will run on: R is a property of the machine."
+        "will run on: R belongs to the machine and to the way of counting."
     )
     points = pd.concat([results.sweep(axis) for axis in (*LAWFUL, *FLAT)])
     noisy, loop_noisy = int(points.noisy.sum()), int(points.loop_noisy.sum())

@@ -30,7 +30,7 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
         axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper: 64 n/(n + 64)")
         peaks = results.peaks(axis)
         ratio = peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]
-        law = f"this machine: R n/(n + R), R = {ratio:.1f}"
+        law = f"this machine: R n/(n + R), R = {ratio:.0f}"
         axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label=law)
         axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
         axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
@@ -100,7 +100,7 @@ def roofline(results: Results, folder: Path) -> None:
             yscale="log",
             xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
             ylabel="10⁹ multiply-accumulates a second",
-            title="Rates reached and the machine's limits, one thread",
+            title="Rates reached and measured peaks, one thread",
         )
         axes.minorticks_off()
         axes.set_ylim(top=peaks["peak_popcount_gmacs"] * 2.2)
@@ -109,21 +109,21 @@ def roofline(results: Results, folder: Path) -> None:
 
 
 def time_shares(results: Results, folder: Path) -> None:
-    """Where the time of a layer goes: packing, and kernel with borders and epilogue."""
+    """Where the time of a layer goes: what packing adds to the kernel with borders and epilogue."""
     rows = results.sweep("input_channels")
     with figure(folder, "time-shares", 8.5, 4.6) as (drawn, axes):
         x = np.arange(len(rows))
-        packing = 100 * rows.packing_seconds / (rows.packing_seconds + rows.kernel_seconds)
-        axes.bar(x, packing, color=PURPLE, label="packing the float input", hatch="..", edgecolor="white")
+        packing = 100 * (1 - rows.kernel_seconds / rows.ours_seconds).clip(lower=0)
+        axes.bar(x, packing, color=PURPLE, label="what packing adds", hatch="..", edgecolor="white")
         axes.bar(x, 100 - packing, bottom=packing, color=COLOURS["xnor"], label="kernel and epilogue")
         for place, seconds in zip(x, rows.ours_seconds, strict=True):
             axes.annotate(f"{1e6 * seconds:.3g} µs", (place, 100), (0, 4), textcoords="offset points", ha="center")
         axes.set_xticks(x, [str(v) for v in rows.value])
         axes.set(
             xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
-            ylabel="share of packing + kernel (%)",
+            ylabel="share of the time (%)",
             ylim=(0, 108),
-            title="Where a binary layer's time goes (above: both in one call)",
+            title="Where a binary layer's time goes (above: end to end)",
         )
         axes.grid(axis="x", visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), ncols=2)
