@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from xnornet import ablation as under_test
 from xnornet.ablation import _silenced, without_stages
 from xnornet.data import Images, Prepared, prepare
 from xnornet.nn import ResNet18, build_model
@@ -80,7 +81,14 @@ def test_images_are_taken_from_all_over_the_set(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("xnornet.ablation.SEEN_ON", 10)
     images = Images(np.zeros((40, 32, 32, 3), np.uint8), np.repeat(np.arange(4, dtype=np.uint8), 10))
     data = Prepared(images, images, tuple("abcd"), "x", "original")
+    asked: list[torch.Tensor] = []
+
+    def noted(_: torch.Tensor, labels: torch.Tensor) -> float:
+        asked.append(labels)
+        return 50.0
+
+    monkeypatch.setattr(under_test, "accuracy", noted)
     seen = without_stages(model, data, Split(seed=0, validation=30))["stages"]
-    assert seen["images"] == 10 and 0 < seen["accuracy"] < 100
+    assert seen["images"] == 10 and set(asked[0].tolist()) == {0, 1, 2, 3}
     more = without_stages(model, data, Split(seed=0, validation=19))["stages"]
     assert more["images"] == 10  # every other one: no more than so many

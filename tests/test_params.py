@@ -77,6 +77,11 @@ def test_the_committed_file_is_valid() -> None:
             "warmup_epochs: 2.0\n    restarts: [{after: 24, learning_rate: 0.01}]",
             r"mnist\.float: .*epochs 24 to 24 are not",
         ),
+        (
+            "compile: false",
+            "compile: maybe",
+            r"^[^\n]*mnist\.float\.compile: .*True, False or 'auto' \(it is 'maybe'\)$",
+        ),
         ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
         ("  seed: 0", "  seed: 0\n  seed: 1", r'not valid YAML: found duplicate key "seed" .*, line \d+$'),

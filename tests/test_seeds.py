@@ -13,7 +13,7 @@ from xnornet.params import DatasetParams, Params, Runtime
 from xnornet.seeds import summary, train_seeds
 
 RUNTIME = Runtime(device="cpu", threads=1, seed=7)
-FIRST = {"test_accuracy": 50.0, "validation_accuracy": 51.0, "epochs": 1}
+FIRST = {"test_accuracy": 50.0, "validation_accuracy": 51.0}
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,13 @@ def test_what_a_call_left_that_was_killed_before_it_cleared_up_is_removed(
 ) -> None:
     settings = settings.model_copy(update={"seeds": 2})
     train(settings, tmp_path)
-    Checkpoints(tmp_path / "xnor-8", "key").save(2, {}, last=True)
-    assert list(tmp_path.rglob("*.pt"))
+    (result,) = tmp_path.glob("*.json")
+    for key in (result.stem, "of_other_settings"):
+        Checkpoints(tmp_path / "xnor-8", key)._path(2).parent.mkdir(exist_ok=True)
+        Checkpoints(tmp_path / "xnor-8", key)._path(2).touch()
     train(settings, tmp_path)
-    assert not list(tmp_path.rglob("*.pt")) and len(train.titles) == 1
+    assert [path.name for path in tmp_path.rglob("*.pt")] == ["of_other_settings-00002.pt"]  # a training half done
+    assert len(train.titles) == 1
 
 
 def test_mean_and_deviation() -> None:

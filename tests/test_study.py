@@ -61,6 +61,24 @@ def test_a_killed_study_goes_on_with_the_next_training(
     pd.testing.assert_frame_equal(again, whole)
 
 
+def test_with_other_data_all_is_trained_again(
+    digits: Prepared, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, titles = under_test.fit, []
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        titles.append(options["title"])
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(under_test, "fit", counted)
+    known: dict[str, Any] = {"finished": tmp_path, "title": ""}
+    settings = short(params, ["corrected"])
+    one = PLAN.model_copy(update={"seeds": 1})
+    for data_md5 in ("one", "another", "one"):
+        study(digits, settings, one, RUNTIME, data_md5=data_md5, **known)
+    assert len(titles) == 2
+
+
 def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     plain, loose = (settings_of(params.cifar10, PLAN, PLAN.arms[name]) for name in ("corrected", "loose"))
     assert plain.xnor.clamp and not loose.xnor.clamp
@@ -136,6 +154,7 @@ def test_intervals_are_those_of_a_paired_t_test() -> None:
     )
     found = summary(rows)
     for arm, difference in (("b", other - first), ("c", third - other)):
+        assert found[arm]["difference"] == pytest.approx(difference.mean(), abs=1e-4)
         half = 2.5706 * difference.std(ddof=1) / 6**0.5  # Student's t, 5 degrees of freedom, 97.5 %
         assert found[arm]["low"] == pytest.approx(difference.mean() - half, abs=1e-4)
         assert found[arm]["high"] == pytest.approx(difference.mean() + half, abs=1e-4)

@@ -114,7 +114,7 @@ class Optimization(Section):
     epochs: PositiveInt
     batch_size: Annotated[int, Field(ge=2)]  # BatchNorm needs more than one image
     precision: Literal["float32", "bfloat16"]
-    compile: bool | Literal["auto"]
+    compile: Literal[True, False, "auto"]
     optimizer: Literal["sgd", "adam", "adamw"]
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)]
     momentum: UnitFloat

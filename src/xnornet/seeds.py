@@ -1,8 +1,8 @@
 """How far an accuracy depends on the seed: the full training once more with others, each tested once."""
 
 import json
+import math
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -18,6 +18,8 @@ class SeedsError(ValueError):
     """The training with the first seed left no metrics to begin with."""
 
 
+COLUMNS = ("test_accuracy", "validation_accuracy")
+
 SOURCE = Path(__file__).read_text(encoding="utf-8")
 
 
@@ -27,24 +29,23 @@ def train_seeds(
     variant: Variant,
     runtime: Runtime,
     *,
-    first: dict[str, Any],
+    first: dict[str, float],
     finished: Path,
     data_md5: str,
     title: str,
 ) -> pd.DataFrame:
     """Train and test a network with the seeds after `runtime.seed`, until there are `params.seeds` of it.
 
-    first: the metrics of the network that has `runtime.seed`. finished: a folder for results and checkpoints, so that a
+    first: the row of the network that has `runtime.seed`. finished: a folder for results and checkpoints, so that a
     killed call goes on where it was, and one for more seeds with the next; `data_md5` tells other data from these.
     Returns a row a training: seed, test_accuracy, validation_accuracy (percent).
     """
-    columns = ("test_accuracy", "validation_accuracy")
-    rows = [{"seed": runtime.seed, **{name: first[name] for name in columns}}]
+    rows = [{"seed": runtime.seed, **first}]
     for seed in range(runtime.seed + 1, runtime.seed + params.seeds):
         of_run = runtime.model_copy(update={"seed": seed})
         digest = key(SOURCE, variant, params.of_training(variant), of_run.model_dump(), data_md5)
         path = finished / f"{digest}.json"
-        result = earlier_result(path, columns, f"{title}, seed {seed}")
+        result = earlier_result(path, COLUMNS, f"{title}, seed {seed}")
         checkpoints = Checkpoints(finished / f"{variant}-{seed}", digest)
         if result is None:
             run = fit(data, params, variant, of_run, checkpoints=checkpoints, title=f"{title}, seed {seed}")
@@ -52,17 +53,21 @@ def train_seeds(
             _, accuracy, _ = save_and_test(run, model, data, params, variant, {})
             model.unlink()
             values = accuracy, run.curve[-1]["validation_accuracy"]
-            result = {name: round(value, 4) for name, value in zip(columns, values, strict=True)}
+            result = {name: round(value, 4) for name, value in zip(COLUMNS, values, strict=True)}
             write_json(path, result)
         checkpoints.clear()  # also what a call left that was killed between the two
         rows.append({"seed": seed, **result})
     return pd.DataFrame(rows)
 
 
-def first_metrics(path: str | Path, dataset: str, variant: Variant) -> dict[str, Any]:
-    """What the stage `train` wrote of the network with the first seed; SeedsError if that is not in the file."""
+def first_metrics(path: str | Path, dataset: str, variant: Variant) -> dict[str, float]:
+    """`COLUMNS` of what the stage `train` wrote of the first seed's network; SeedsError if they are not there."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))[dataset][variant]
+        written = json.loads(Path(path).read_text(encoding="utf-8"))[dataset][variant]
+        first = {name: float(written[name]) for name in COLUMNS}
+        if not all(map(math.isfinite, first.values())):
+            raise ValueError(first)
+        return first
     except (ValueError, TypeError, KeyError) as error:
         raise SeedsError(f"{path} is damaged ({error!r}): get it back with git, or train again") from None
 

@@ -52,6 +52,21 @@ def test_both_variants_are_timed_as_the_twin_trains(monkeypatch: pytest.MonkeyPa
     assert seen == [("float32", 50)] * 2
 
 
+def test_a_step_has_its_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
+    params, asked = load(ROOT / "params.yaml").digits, []
+
+    class Watched(pace.Loop):
+        def augment(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            batch = super().augment(images, generator)
+            asked.append(not torch.equal(batch, images.permute(0, 3, 1, 2)))
+            return batch
+
+    monkeypatch.setattr(pace, "Loop", Watched)
+    data = prepare("digits", params.data)
+    time_steps(data, params, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
+    assert len(asked) >= 10 and all(asked)
+
+
 def test_bfloat16_is_left_out_where_the_cpu_imitates_it(monkeypatch: pytest.MonkeyPatch) -> None:
     params = load(ROOT / "params.yaml").digits
     asked = params.model_copy(update={"float": params.float.model_copy(update={"precision": "bfloat16"})})

@@ -73,6 +73,19 @@ def test_a_few_may_differ_without_onednn(model: torch.nn.Module) -> None:
             agreement(model, off_by(pack(model), 21), IMAGES, LABELS)
 
 
+def test_k_excuses_few_images_and_no_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "_torch_adds_in_order", lambda: True)
+    torch.manual_seed(0)
+    model = build_model("lenet5", "xnor", in_channels=1, num_classes=10, input_scaling=True).eval()
+    images = np.tile(IMAGES, (3, 1, 1, 1))  # 120, of which 2 % are 2
+    labels = np.tile(LABELS, 3)
+    network = pack(model)
+    allowed = agreement(model, network, images, labels)["images"]
+    assert allowed == 120 and agreement(model, off_by(network, 2), images, labels)["max_logit_difference"] >= 0.5
+    with pytest.raises(DisagreementError, match="on 3 of 120 images"):
+        agreement(model, off_by(network, 3), images, labels)
+
+
 @pytest.mark.parametrize("options", [{"normed_shortcut": True, "residual_relu": True}, {"input_scaling": True}])
 def test_a_residual_network_agrees_on_every_image(options: dict[str, bool]) -> None:
     """Thousands of images: a sum in another order, in a 1x1 shortcut, crosses a threshold on few of them.

@@ -81,3 +81,14 @@ def test_the_loop_of_multiply_adds_does_so():
             totals[product] += memory[step % LOADED, :FLOATS].astype(np.float64) * memory[product % FACTORS, :FLOATS]
     result = run(roofline._fma_loop, memory).view(np.float32)[:PRODUCTS, :FLOATS]
     np.testing.assert_allclose(result, totals, rtol=1e-4, atol=1e-4)
+
+
+def test_a_rate_is_the_products_of_the_fastest_run_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops of a first turn take 1 and 2 seconds, those of the second 3 and 1."""
+    clock = iter([0.0, 1.0, 0.0, 2.0, 0.0, 3.0, 0.0, 1.0])
+    monkeypatch.setattr(roofline, "REPEATS", 2)
+    monkeypatch.setattr(roofline, "STEPS", 10**9)
+    for loop in ("_popcount_loop", "_fma_loop"):
+        monkeypatch.setattr(roofline, loop, lambda *_: None)
+    monkeypatch.setattr(roofline.time, "perf_counter", lambda: next(clock))
+    assert roofline.peaks() == (COUNTERS * POPCOUNT_MACS, PRODUCTS * FLOATS)

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -32,9 +33,18 @@ def test_one_row_a_value_with_consistent_columns() -> None:
     assert not frame.isna().any(axis=None)
 
 
-def test_passes_are_made_in_processes_of_their_own() -> None:
+def test_passes_are_made_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh, visits = sweeps._in_fresh_process, []
+
+    def counted(*work: Any) -> Any:
+        visits.append(work)
+        return fresh(*work)
+
+    monkeypatch.setattr(sweeps, "_in_fresh_process", counted)
     frame, _ = sweep("output_channels", [3], **QUICK | {"passes": 2})
-    assert frame.repeats.tolist() == [10]
+    assert frame.repeats.tolist() == [10] and len(visits) == 2
+    monkeypatch.setattr(sweeps, "_visit", os.getpid)
+    assert len({os.getpid(), *(fresh() for _ in range(2))}) == 3
 
 
 @pytest.mark.parametrize("drift", [1.08, 1.15])

@@ -1,6 +1,7 @@
 import pytest
 
-from xnornet.bench.theory import Peaks, speedup_law
+from xnornet.bench import roofline
+from xnornet.bench.theory import Peaks, measure_peaks, speedup_law
 
 
 def test_the_paper_quotes_this_figure() -> None:
@@ -31,3 +32,8 @@ def test_the_law_tends_to_the_ratio_of_the_peaks() -> None:
 def test_no_such_layer(arguments: tuple) -> None:
     with pytest.raises(ValueError, match="no such layer"):
         speedup_law(*arguments)
+
+
+def test_each_rate_has_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "peaks", lambda: (600.0, 30.0))
+    assert measure_peaks() == Peaks(popcount=600.0, float32=30.0)

@@ -172,3 +172,6 @@ def test_centre_and_clamp() -> None:
     torch.testing.assert_close(centred - weight, (centred - weight)[:, :1].expand_as(weight))  # one shift a tap
     clamp_(weight)
     assert weight.abs().max() == 1
+    alone = latent((4, 1, 3, 3))
+    centre_(of_one_channel := alone.clone())
+    assert torch.equal(of_one_channel, alone)  # its mean is itself: nothing would be left

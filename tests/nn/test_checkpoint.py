@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from xnornet.nn import checkpoint as under_test
 from xnornet.nn.checkpoint import Checkpoints, key
 
 
@@ -48,3 +49,31 @@ def test_any_damage_to_a_checkpoint_is_noticed(damage: str, tmp_path: Path) -> N
     assert path.with_suffix(".pt.damaged").exists(), "to be looked at"
     checkpoints.clear()
     assert not list(tmp_path.glob("*"))
+
+
+def test_saving_takes_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A save of one second: after the first, every fifth epoch of ten seconds, and the last."""
+    now, save, saved = [0.0], torch.save, []
+
+    def slow(*arguments: Any) -> None:
+        now[0] += 1
+        save(*arguments)
+
+    monkeypatch.setattr(under_test.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(under_test.torch, "save", slow)
+    checkpoints = Checkpoints(tmp_path, "key")
+    for epoch in range(1, 15):
+        now[0] += 10
+        checkpoints.save(epoch, {"epoch": epoch}, last=epoch == 14)
+        saved += [epoch] * (tmp_path / f"key-{epoch:05d}.pt").exists()
+    assert saved == [1, 6, 11, 14]
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["key-00011.pt", "key-00014.pt"]
+
+
+def test_a_training_removes_another_s_checkpoints_when_it_has_its_own(tmp_path: Path) -> None:
+    first, second = (Checkpoints(tmp_path, name) for name in ("first", "second"))
+    first.save(1, {"epoch": 1}, last=True)
+    second.clear()  # finished long ago: what the other has done so far is kept
+    assert first.load(torch.device("cpu")) == {"epoch": 1}
+    second.save(1, {"epoch": 2}, last=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["second-00001.pt"]

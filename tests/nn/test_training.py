@@ -98,6 +98,24 @@ def test_latent_weights_are_centred_and_clamped_if_asked(
         assert (weight.mean(dim=1).abs().max() < 1e-5) == centre
 
 
+def test_a_network_normalises_as_its_training_images_ask_for(shapes: Prepared, params: Params) -> None:
+    train, _ = shapes.split(60, 0)
+    normalize = make_network(shapes, params.shapes, "xnor", train).normalize
+    pixels = torch.from_numpy(train.images).double() / 255
+    torch.testing.assert_close(normalize.mean.double(), pixels.mean(dim=(0, 1, 2)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(normalize.std.double(), pixels.std(dim=(0, 1, 2), correction=0), atol=1e-6, rtol=0)
+
+
+def test_a_training_that_ends_in_no_number_is_an_error(digits: Prepared, params: Params, tmp_path: Path) -> None:
+    """Its only step has a loss, and leads to weights that are none: nothing of it is to be kept."""
+    batch = len(digits.split(200, 0)[0])
+    once = {"epochs": 1, "warmup_epochs": 0.0, "batch_size": batch, "learning_rate": 1e30}
+    checkpoints = Checkpoints(tmp_path, "key")
+    with pytest.raises(TrainingError, match=r"the validation loss became nan after epoch 1: lower the learning rate"):
+        fit(digits, short(params.digits, float=once), "float", RUNTIME, checkpoints=checkpoints)
+    assert not list(tmp_path.iterdir())
+
+
 def test_changed_signs_are_counted(digits: Prepared, params: Params) -> None:
     once = {"epochs": 1, "warmup_epochs": 0.0}
     still = fit(digits, short(params.digits, xnor=once | {"learning_rate": 1e-12, "centre": False}), "xnor", RUNTIME)

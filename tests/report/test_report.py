@@ -13,6 +13,7 @@ from PIL import Image
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
 from xnornet.report.prose import digits
+from xnornet.report.tables import per_class
 
 
 def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, tmp_path: Path) -> None:
@@ -99,6 +100,21 @@ def test_the_cost_has_an_interval_over_the_seeds_that_both_have(results: Results
     assert re.search(r"\| 0\.75 points \| +\|", render(results))
 
 
+def test_the_summary_is_of_one_image_on_one_thread(results: Results) -> None:
+    glance = render(results).split("## At a glance")[1].split("## Accuracy")[0]
+    gains = r"20\.0x smaller \| +30\.0x faster \| +15\.0x \(ONNX Runtime\) \| +5\.0x \(ONNX Runtime int8\) \|"
+    assert re.search(gains, glance)
+
+
+def test_accuracy_within_a_class_is_no_precision(results: Results) -> None:
+    answers = pd.DataFrame({"actual": [0] * 20 + [1] * 20, "predicted": [0] * 15 + [1] * 25})
+    for variant in ("float", "xnor"):
+        answers.to_csv(results.root / f"plots/predictions/mnist-{variant}.csv", index=False)
+    seen = per_class(results, "mnist").set_index("class")
+    assert seen["XNOR: accuracy"].tolist() == ["75.0 %", "100.0 %"]
+    assert seen["XNOR: precision"].tolist() == ["100.0 %", "80.0 %"]
+
+
 def test_noisy_times_are_marked_at_a_glance(results: Results, change: Callable[..., None]) -> None:
     glance = "\n".join(render(results).split("## At a glance")[1].split("## Accuracy")[0].split("**")[2:])
     assert "faster |" in glance and "*" not in glance
@@ -139,6 +155,23 @@ def test_networks_on_jpeg_copies_say_so(results: Results, change: Callable[..., 
     assert "JPEG" not in render(results)
     change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg", source="MNIST, JPEG copy")
     assert "trained and tested on a copy of the images that went through lossy JPEG" in render(results)
+
+
+def test_a_picture_that_is_cut_short_is_named(results: Results) -> None:
+    path = results.root / "plots/samples/mnist.png"
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:33] + b"\xff" + whole[34:], b"no picture"):
+        path.write_bytes(damaged)
+        with pytest.raises(ReportError, match=r"plots/samples/mnist\.png is no picture: delete it"):
+            results.samples("mnist")
+
+
+def test_other_files_among_the_figures_are_left_alone(results: Results, tmp_path: Path) -> None:
+    folder = tmp_path / "out/plots/figures"
+    (folder / ".ipynb_checkpoints").mkdir(parents=True)
+    (folder / "speedup-old.svg").touch()
+    build(results, tmp_path / "out")
+    assert (folder / ".ipynb_checkpoints").is_dir() and not (folder / "speedup-old.svg").exists()
 
 
 def all_inputs() -> list[str]:

@@ -18,8 +18,11 @@ _FLAGS = (
 # onnx and onnxscript: without them ONNX Runtime and OpenVINO get no network to run.
 _LIBRARIES = ("torch", "numpy", "numba", "llvmlite", "onnxruntime", "openvino", "onnx", "onnxscript")
 
-# They choose how many threads a library starts, and for which CPU Numba compiles.
-_VARIABLES = ("OMP_NUM_THREADS", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX")
+# They choose how many threads a library starts, and for which CPU Numba compiles and torch chooses its kernels.
+_VARIABLES = (
+    *("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "NUMBA_ENABLE_AVX"),
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
+)
 
 
 def fingerprint() -> dict[str, Any]:

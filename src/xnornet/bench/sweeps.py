@@ -123,8 +123,8 @@ def _visit(
 
 
 def _time(layer: Layer, count: int, repeats: int, budget_seconds: float) -> dict[str, Timing]:
-    builders = {**ours(count), **BASELINES}
-    ready, skipped = line_up({name: partial(builders[name], Problem(layer)) for name in _COLUMNS.values()})
+    builders, problem = {**ours(count), **BASELINES}, Problem(layer)
+    ready, skipped = line_up({name: partial(builders[name], problem) for name in _COLUMNS.values()})
     if skipped:
         raise RuntimeError(f"cannot time {layer}: " + "; ".join(f"{name}: {why}" for name, why in skipped.items()))
     calls = {name: contestant.call for name, contestant in ready.items()}

@@ -142,7 +142,7 @@ def _class_folders(folder: Path) -> Prepared:
         for index, (path, _) in enumerate(data.samples):
             try:
                 pixels = np.asarray(data.loader(path))
-            except OSError as error:
+            except (OSError, ValueError, SyntaxError) as error:  # whatever Pillow says of a damaged file
                 raise DataError(f"{path} cannot be read as an image: {error}") from None
             if pixels.shape != images.shape[1:]:
                 raise DataError(f"{path} is {pixels.shape[1]}x{pixels.shape[0]} pixels; CIFAR-10's images are 32x32")

@@ -140,7 +140,12 @@ def scaled_sign(weight: Tensor, gradient: Gradient = "corrected") -> Tensor:
 
 @torch.no_grad()
 def centre_(weight: Tensor) -> None:
-    """Subtract, in place, from each latent weight the mean over its input channels (dim 1)."""
+    """Subtract, in place, from each latent weight the mean over its input channels (dim 1).
+
+    A single input channel is left alone: less its mean, each weight would be 0.
+    """
+    if weight.shape[1] == 1:
+        return
     weight.sub_(weight.mean(dim=1, keepdim=True))
 
 

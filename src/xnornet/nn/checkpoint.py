@@ -1,4 +1,4 @@
-"""Checkpoints: training that is killed at any moment goes on from its last epoch.
+"""Checkpoints: training that is killed at any moment goes on from the last one, a few epochs back at most.
 
 DVC knows nothing of them: a training half done is no result, to be hashed, cached or compared.
 """
@@ -92,8 +92,8 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all: the training's outputs are written."""
-        for path in self.folder.glob("*.pt*"):
+        """Remove this training's, damaged ones too: its outputs are written."""
+        for path in self.folder.glob(f"{self.key}-*.pt*"):
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()

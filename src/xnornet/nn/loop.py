@@ -20,6 +20,8 @@ from xnornet.nn.layers import binary_layers
 from xnornet.nn.models import LeNet5, ResNet18
 from xnornet.params import Optimization, Training, Xnor
 
+_GENTLER = "lower the learning rate or lengthen the warm-up"
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on."""
@@ -137,19 +139,21 @@ class Loop:
         if not finite.all():
             step = int((~finite).nonzero()[0])
             raise TrainingError(
-                f"the loss became {losses[step].item()} in epoch {epoch + 1}, step {step + 1}: "
-                "lower the learning rate or lengthen the warm-up"
+                f"the loss became {losses[step].item()} in epoch {epoch + 1}, step {step + 1}: {_GENTLER}"
             )
 
-    def validate(self, validation: Images) -> dict[str, float]:
-        """Loss and accuracy in the number format of training: bfloat16 rounds sums of signs, so some answers differ."""
+    def validate(self, validation: Images, epoch: int) -> dict[str, float]:
+        """Loss and accuracy in the number format of training: bfloat16 rounds sums of signs, so some answers differ.
+
+        TrainingError for a loss that is no number, which the epoch's last step may lead to unseen.
+        """
         labels = torch.from_numpy(validation.labels).to(self.device).long()
         with self.autocast():
             logits = predict(self.run.model, torch.from_numpy(validation.images).to(self.device))
-        return {
-            "validation_loss": F.cross_entropy(logits, labels).item(),
-            "validation_accuracy": accuracy(logits, labels),
-        }
+        loss = F.cross_entropy(logits, labels).item()
+        if not math.isfinite(loss):
+            raise TrainingError(f"the validation loss became {loss} after epoch {epoch + 1}: {_GENTLER}")
+        return {"validation_loss": loss, "validation_accuracy": accuracy(logits, labels)}
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the training depends on; tensors and plain values only."""
@@ -211,5 +215,5 @@ def warmed_up(step: int, *, steps: int, warmup: int, schedule: str) -> float:
     """Factor on the learning rate in `step` of `steps`: linear warm-up to 1, then the schedule down towards 0."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    progress = (step - warmup) / max(1, steps - warmup)
+    progress = min(1.0, (step - warmup) / max(1, steps - warmup))  # `pace` may time more steps than there are
     return {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}[schedule]

@@ -58,7 +58,7 @@ def fit(
             row = {"epoch": epoch + 1, "learning_rate": loop.optimizer.param_groups[0]["lr"]}
             row |= loop.epoch(epoch, images, labels, runtime.seed, bar)
             run.seconds.append(time.perf_counter() - start)
-            row |= loop.validate(validation)
+            row |= loop.validate(validation, epoch)
             run.curve.append(row)
             run.total_seconds += time.perf_counter() - start
             bar.set_postfix_str(_postfix(row))

@@ -33,8 +33,9 @@ def build(results: Results, folder: Path) -> None:
         for figure in made:
             with atomic(folder / "plots/figures" / figure.name) as part:
                 shutil.copyfile(figure, part)
-        for old in set((folder / "plots/figures").iterdir()) - {folder / "plots/figures" / new.name for new in made}:
-            old.unlink()
+        for old in (folder / "plots/figures").iterdir():
+            if old.suffix in (".svg", ".png") and old.name not in {new.name for new in made}:
+                old.unlink()
     write_text(folder / "models/packed/README.md", card)
     write_text(folder / "REPORT.md", text)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 VARIANTS = ("float", "xnor")
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "lenet5": "LeNet-5", "resnet18": "ResNet-18"}
@@ -227,7 +227,7 @@ class Results:
             return np.asarray(Image.open(self.root / path))
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
-        except UnidentifiedImageError:
+        except (OSError, ValueError, SyntaxError):  # whatever Pillow says of a file that is cut short or altered
             raise ReportError(f"{path} is no picture: delete it and run `dvc repro`") from None
 
     def sweep(self, axis: str) -> pd.DataFrame:

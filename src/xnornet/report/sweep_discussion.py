@@ -112,6 +112,7 @@ def few_channels(results: Results) -> Iterator[str]:
     """What becomes of it where there are few channels."""
     rows = results.sweep("input_channels").sort_values("value")
     first, last = rows.iloc[0], rows.iloc[-1]
+    changes = "only " * bool(rows.speedup_torch.max() < 2 * rows.speedup_torch.min())
     yield claim(
         first.speedup_torch < last.speedup_torch / 2,
         f"With {first.value} input channel{'s' * int(first.value > 1)} the binary layer takes "
@@ -120,8 +121,11 @@ def few_channels(results: Results) -> Iterator[str]:
         if first.speedup_torch < 1
         else f"With {first.value} input channel{'s' * int(first.value > 1)} the speed-up is {first.speedup_torch:.1f}x, with "
         f"{last.value} it is {last.speedup_torch:.1f}x.",
-        f"Between {first.value} and {last.value} input channels the speed-up changes only from {first.speedup_torch:.1f}x to "
-        f"{last.speedup_torch:.1f}x.",
+        claim(
+            len(rows) > 1,
+            f"Between {first.value} and {last.value} input channels the speed-up changes {changes}from "
+            f"{first.speedup_torch:.1f}x to {last.speedup_torch:.1f}x.",
+        ),
     )
     shared = rows[3 * rows.value < 64]
     if len(shared) > 1:
@@ -203,9 +207,13 @@ def advice(results: Results) -> Iterator[str]:
     rows = results.sweep("input_channels").sort_values("value")
     short_of = rows[rows.speedup_torch < rows.speedup_torch.max() / 2].value
     enough = rows.value[rows.value > (0 if short_of.empty else short_of.max())].min()
-    yield (
+    yield claim(
+        bool(enough > 0),  # not NaN: the widest layer is not among the slow ones
         f"Binarize layers with many channels: on this machine half of the best speed-up is reached from {enough} input "
-        "channels on. Choose channels as multiples of 64, which fill the words that the engine packs them into. Keep the "
+        "channels on.",
+    )
+    yield (
+        "Choose channels as multiples of 64, which fill the words that the engine packs them into. Keep the "
         "first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU that it "
         "will run on: R belongs to the machine and to the way of counting."
     )
