@@ -1,4 +1,4 @@
-"""Checkpoints: training that is killed at any moment goes on from the last one, a few epochs back at most.
+"""Checkpoints: training that is killed at any moment goes on from the last one; they take 2 % of its time at most.
 
 DVC knows nothing of them: a training half done is no result, to be hashed, cached or compared.
 """
