@@ -180,10 +180,9 @@ def all_inputs() -> list[str]:
     names += [
         f"metrics/{kind}/mnist-{v}.json" for kind in ("train", "time", "settings", "seeds") for v in ("float", "xnor")
     ]
-    names += [f"plots/{kind}/mnist-{v}.csv" for kind in ("curves", "predictions") for v in ("float", "xnor")]
+    names += [f"plots/{kind}/mnist-{v}.csv" for kind in ("curves", "predictions", "weights") for v in ("float", "xnor")]
     names += [f"plots/{kind}/mnist.csv" for kind in ("memory", "inference", "study")]
     names += [
-        "plots/weights/mnist-xnor.csv",
         "plots/samples/mnist.png",
         "plots/sweeps/input_channels.csv",
         "metrics/sweeps/input_channels.json",

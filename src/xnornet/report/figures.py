@@ -151,19 +151,26 @@ def inference(results: Results, folder: Path, dataset: str) -> None:
 
 
 def weights(results: Results, folder: Path, dataset: str) -> None:
-    """Histograms of the first and the last latent weights, with alpha: what one bit a weight stands for."""
-    rows = results.csv(f"plots/weights/{dataset}-xnor.csv", ["layer", "left", "right", "count", "alpha"])
-    layers = list(dict.fromkeys(rows.layer))
-    with figure(folder, f"weights-{dataset}", 10, 3.8, ncols=2) as (drawn, both):
-        for axes, layer in zip(both, (layers[0], layers[-1]), strict=True):
-            part = rows[rows.layer == layer]
-            axes.stairs(part["count"], [*part.left, part.right.iloc[-1]], fill=True, color=SKY)
-            alpha = part.alpha.iloc[0]
-            for value in (-alpha, alpha):
-                axes.axvline(value, color=COLOURS["xnor"], linestyle="--")
-            named = layer.replace("blocks.", "block")  # as in the packed network
-            axes.set(xlabel="latent weight", ylabel="number of weights", title=rf"{named}, mean $\alpha$ = {alpha:.3f}")
-        drawn.suptitle(f"Latent weights after training, and the two values that replace them: {results.title(dataset)}")
+    """Histograms of the first and the last binary layer: the float twin's weights above, below the latent ones, with
+    alpha, for which one bit a weight stands.
+    """
+    with figure(folder, f"weights-{dataset}", 10, 7, nrows=2, ncols=2) as (drawn, grid):
+        for row, variant in zip(grid, VARIANTS, strict=True):
+            rows = results.csv(f"plots/weights/{dataset}-{variant}.csv", ["layer", "left", "right", "count", "alpha"])
+            layers = list(dict.fromkeys(rows.layer))
+            for axes, layer in zip(row, (layers[0], layers[-1]), strict=True):
+                part, title = rows[rows.layer == layer], layer.replace("blocks.", "block")  # as in the packed network
+                axes.stairs(part["count"], [*part.left, part.right.iloc[-1]], fill=True, color=SKY)
+                if variant == "xnor":
+                    alpha = part.alpha.iloc[0]
+                    title += rf", mean $\alpha$ = {alpha:.3f}"
+                    for value in (-alpha, alpha):
+                        axes.axvline(value, color=COLOURS["xnor"], linestyle="--")
+                named = {"float": "weight of the float twin", "xnor": "latent weight of the XNOR network"}[variant]
+                axes.set(xlabel=named, ylabel="number of weights", title=title)
+                axes.locator_params(axis="x", nbins=5)
+                axes.yaxis.set_major_formatter("{x:,.0f}")
+        drawn.suptitle(f"Weights after training, and the two values that replace them: {results.title(dataset)}")
 
 
 def study(results: Results, folder: Path, dataset: str) -> None:
