@@ -1,4 +1,4 @@
-# make demo    set up .venv and run the whole pipeline on the two data sets that need no network (into demo/)
+# make demo    set up .venv and run the whole pipeline on the two data sets that need no download (into demo/)
 # make test    set up .venv and run lint, types and all tests
 # make verify  do dvc.lock, parameters, code, metrics, plots and reports in this folder belong together?
 # make repro   the real thing: MNIST and CIFAR-10, downloaded or found in $XNORNET_DATA

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from xnornet.bench import layer as layer_module
 from xnornet.bench.layer import Measurement, main, measure, present
@@ -52,6 +53,16 @@ def test_measure_times_and_names_everything() -> None:
     assert all(name in text for name in rows.contestant)
 
 
+@pytest.mark.parametrize(("capabilities", "timed"), [({}, False), ({"avx512_bf16": True}, True)])
+def test_bfloat16_is_left_out_where_the_cpu_imitates_it(
+    capabilities: dict[str, bool], timed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    text = present(measure({"dense": TINY["dense"]}, repeats=1, with_peers=False))
+    assert ("torch bfloat16: this CPU has no bfloat16" in text) is not timed
+    assert text.count("torch bfloat16") == 1
+
+
 def test_peaks_are_the_higher_of_two_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = iter([Peaks(500.0, 31.0), Peaks(600.0, 30.0)])
     monkeypatch.setattr(layer_module, "measure_peaks", lambda: next(turns))
@@ -89,6 +100,7 @@ def test_a_busy_machine_is_said_to_be_one() -> None:
     measurement = made_up(ours=50, nchw=1000)
     assert "busy" not in present(measurement)
     shared = Timing(1e-3, 1e-3, 1e-3, 30, 1, cores=0.4)
+    assert "~" not in present(measurement)
     busy = Measurement(measurement.layers, {name: {"ours": shared} for name in measurement.layers}, {}, PEAKS, 1)
     assert "busy" in present(busy)
     assert "1000~" in present(busy)

@@ -93,17 +93,19 @@ def test_what_few_channels_cost_is_a_reason_only_where_they_cost_something(resul
 
 
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
-    assert "marked as noisy" not in prose(results) and "(noisy" not in prose(results)
+    assert "Read them with care" not in prose(results) and "(noisy" not in prose(results)
     for axis in ("threads", "filter_size"):
         path = results.root / f"plots/sweeps/{axis}.csv"
         rows = pd.read_csv(path)
         rows.loc[0, "noisy"] = True
         rows.to_csv(path, index=False)
-    assert "Of the 14 points of the sweeps, 2 are marked as noisy, and none of their speed-ups over" in prose(results)
+    assert "Of the 14 speed-ups over torch in the sweeps, 2 are noisy, and none of those over the plain loop" in prose(
+        results
+    )
     assert prose(results).count("(noisy points among them)") == 1 and "x (noisy). ###" in prose(results)
     path = results.root / "plots/sweeps/filter_size.csv"
     pd.read_csv(path).assign(loop_noisy=True, noisy=False).to_csv(path, index=False)
-    assert "1 is marked as noisy, and 2 of their speed-ups over the plain loop (*" in prose(results)
+    assert "1 is noisy, and 2 of those over the plain loop (* in tables" in prose(results)
 
 
 def test_the_fastest_float_engine_is_named_where_it_is_not_torch(results: Results) -> None:

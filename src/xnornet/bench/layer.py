@@ -24,12 +24,13 @@ from xnornet.bench.peers import (
     OPENVINO_CHAIN,
     OPENVINO_CHAIN_RAW,
     chain_timing,
+    check_bfloat16,
     peers,
 )
 from xnornet.bench.theory import Peaks, measure_peaks
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import LAYERS, RESNET_LAYERS, Layer, Problem, line_up
+from xnornet.bench.workload import LAYERS, RESNET_LAYERS, Contestant, Layer, Problem, line_up
 from xnornet.files import write_csv
 
 
@@ -91,7 +92,7 @@ def measure(
 ) -> Measurement:
     """Time every contestant on each layer, interleaved, each verified first. ValueError as for `compare`."""
     others = peers(threads) if with_peers else {}
-    builders = {**ours(threads), **BASELINES, **others}
+    builders = {**ours(threads), **BASELINES, **others, TORCH_BFLOAT16: _bfloat16}
     timings: dict[str, dict[str, Timing]] = {}
     skipped: dict[str, dict[str, str]] = {}
     with timing_lock(), use_threads(threads):
@@ -110,6 +111,11 @@ def measure(
     return Measurement(layers, timings, skipped, peaks, threads)
 
 
+def _bfloat16(problem: Problem) -> Contestant:
+    check_bfloat16()
+    return BASELINES[TORCH_BFLOAT16](problem)
+
+
 _INT8 = (TORCH_INT8, ONNXRUNTIME_INT8)
 
 
@@ -120,9 +126,10 @@ def present(measurement: Measurement, *, markdown: bool = False) -> str:
     contestants = list(dict.fromkeys(name for timings in measurement.timings.values() for name in timings))
     times = [[name, *(_microseconds(measurement.timings[layer].get(name)) for layer in names)] for name in contestants]
     peaks = measurement.peaks
+    marked = any("~" in cell for row in times for cell in row)
     parts = [
         tabulate(times, ["µs per call", *names], tablefmt=style, disable_numparse=True, colalign=_align(names)),
-        "~ marks an interquartile range above 10 % of the median, or a core shared with another process.",
+        *(["~ marks an interquartile range above 10 % of the median, or a core shared with another process."] * marked),
         tabulate(_ratios(measurement), ["", *names, "geometric mean"], tablefmt=style, disable_numparse=True,
                  colalign=_align([*names, ""])),
         "64@56: 64 channels in and out, 56x56 image, 3x3 kernel, batch 1, and so on; lenet-*: LeNet-5's binary layers, "

@@ -23,8 +23,7 @@ from xnornet.bench.baselines import TORCH_BFLOAT16, TORCH_FLOAT32
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, TimingError, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import Array, Contestant, SkippedError, line_up
-from xnornet.nn.training import imitated
+from xnornet.bench.workload import Array, Contestant, line_up
 
 PACKED = "packed"
 OPENVINO_FLOAT32 = "OpenVINO float32"
@@ -113,8 +112,7 @@ def _line_up(
         return contestant(_torch(model, images, memory_format), torch.Tensor.numpy, "float32")
 
     def in_bfloat16() -> Contestant:
-        if imitated("bfloat16", torch.device("cpu"), torch.cpu.get_capabilities()):
-            raise SkippedError("this CPU has no bfloat16, and torch imitates it, much slower than float32")
+        engines.check_bfloat16()
         return contestant(_torch_bfloat16(model, images), lambda y: y.float().numpy(), "bfloat16")
 
     builders: dict[str, Callable[[], Contestant]] = {

@@ -216,7 +216,7 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
         nearest = others.loc[others.times_packed.idxmin()]
         yield claim(
             nearest.times_packed > 1,
-            f"The nearest contestant at batch {nearest.batch}, {nearest.contestant}, takes {nearest.times_packed:.1f} times "
+            f"The fastest rival at batch {nearest.batch}, {nearest.contestant}, takes {nearest.times_packed:.1f} times "
             f"as long{_noisy(packed, nearest)}.",
             f"At batch {nearest.batch}, {nearest.contestant} is faster: it takes {nearest.times_packed:.2f} of the "
             f"time{_noisy(packed, nearest)}.",

@@ -221,9 +221,9 @@ def advice(results: Results) -> Iterator[str]:
     noisy, loop_noisy = int(points.noisy.sum()), int(points.loop_noisy.sum())
     yield claim(
         noisy + loop_noisy > 0,
-        f"Of the {len(points)} points of the sweeps, {noisy or 'none'} {'is' if noisy < 2 else 'are'} marked as noisy, and "
-        f"{loop_noisy or 'none'} of their speed-ups over the plain loop (* in tables, a white centre in figures): quartiles, "
-        "or the medians of separate passes, lie more than 10 % apart. Read them with care.",
+        f"Of the {len(points)} speed-ups over torch in the sweeps, {noisy or 'none'} {'is' if noisy < 2 else 'are'} noisy, and "
+        f"{loop_noisy or 'none'} of those over the plain loop (* in tables, a white centre in figures): quartiles, or the "
+        "medians of separate passes, lie more than 10 % apart. Read them with care.",
     )
 
 
