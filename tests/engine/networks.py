@@ -7,7 +7,7 @@ import numpy as np
 
 from tests.engine import reference
 from xnornet.engine import Graph, Node, PackedNetwork
-from xnornet.engine.builder import pack_rows
+from xnornet.engine.bits import pack_rows
 from xnornet.engine.geometry import Shape
 
 RESIDUAL = (

@@ -129,6 +129,20 @@ def test_errors_name_the_file_and_what_is_wrong(data, tmp_path):
         PackedNetwork.load(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("shape", [[1] * 65, [0, 2**63], [0, 2**40, 2**40]])
+def test_shapes_that_numpy_does_not_have_are_refused(data, shape, tmp_path):
+    """A tensor of none, or of one, may have any in a safetensors file."""
+    size = int.from_bytes(data[:8], "little")
+    header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
+    end, count = len(body), int(0 not in shape)
+    header["more"] = {"dtype": "U8", "shape": shape, "data_offsets": [end, end + count]}
+    text = json.dumps(header).encode()
+    path = tmp_path / "network"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + body + b"1" * count)
+    with pytest.raises(FormatError, match=f"{path}.*(more|safetensors)"):
+        PackedNetwork.load(path)
+
+
 def test_another_version_is_refused(network, tmp_path, monkeypatch):
     monkeypatch.setattr(file, "VERSION", 2)
     network.save(tmp_path / "network")

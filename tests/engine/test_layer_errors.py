@@ -1,5 +1,7 @@
 """What the packed layers refuse, and what their messages name."""
 
+import copy
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -35,7 +37,7 @@ def test_wrong_input_is_named(x, words):
         ({"padding": 1.5}, "padding must be an integer"),
         ({"stride": 2**63}, "stride must be at most 8192, not 9223372036854775808"),
         ({"padding": 10**6}, "padding must be at most 8192"),
-        ({"scale": np.ones(16) * 1j}, "scale must be real, not complex"),
+        ({"scale": np.ones(16) * 1j}, "scale must be real numbers: they are complex"),
         ({"scale": np.ones(3)}, r"scale must have the shape \(16,\).*\(3,\)"),
         ({"bias": np.full(16, np.nan)}, "bias must be finite"),
     ],
@@ -132,12 +134,33 @@ def test_words_that_are_no_images_are_refused(words, channels, padding, message)
 
 def test_what_programs_have_in_them_cannot_be_changed():
     _, conv = given_layer(bias=np.ones(16))
-    for layer in (conv, PackedLinear(images(5, 20), bias=np.ones(5))):
+    given = conv, PackedLinear(images(5, 20), bias=np.ones(5))
+    for layer in (*given, *copy.deepcopy(given), *pickle.loads(pickle.dumps(given))):
         for name in ("scale", "bias"):
             with pytest.raises(AttributeError):
                 setattr(layer, name, np.zeros(5))
             with pytest.raises(ValueError, match="read-only"):
                 getattr(layer, name)[0] = 0
+
+
+def test_a_changed_threshold_changes_no_layer_that_was_given_it():
+    _, layer = given_layer()
+    threshold, flip = np.zeros(16, np.int32), np.zeros(16, bool)
+    forward, packed = layer.then_sign(threshold, flip), layer.pack(GOOD)
+    wanted = layer.then_sign(threshold, flip)(packed).words
+    threshold[:], flip[:] = 100, True
+    assert np.array_equal(forward(packed).words, wanted)
+
+
+def test_what_is_no_number_is_named():
+    for scale in ("a", [1, [2]], object()):
+        with pytest.raises(ValueError, match="scale must be real numbers"):
+            given_layer(scale=scale)
+
+
+def test_sizes_of_numpys_types_do_not_overflow():
+    made = PackedImages(np.zeros((1, 300, 300, 1), np.uint64), np.uint8(8), np.uint8(130))
+    assert made.size == (40, 40)
 
 
 def test_a_number_of_threads_is_not_taken_for_the_input_scale():

@@ -224,6 +224,10 @@ def test_copies_and_other_processes_have_memory_of_their_own(tmp_path):
     given = given_layer(50, 70, padding=1)[1], PackedLinear(images(12, 9 * 11 * 70))
     inputs = x, x.reshape(3, -1)
     wanted = [layer(x) for layer, x in zip(given, inputs, strict=True)]
+    signs = given[0].then_sign(np.zeros(50, int))
+    packed = given[0].pack(x)
+    for one in (copy.deepcopy(signs), pickle.loads(pickle.dumps(signs))):
+        assert np.array_equal(one(packed).words, signs(packed).words)
     for layer, x, y in zip(copy.deepcopy(given), inputs, wanted, strict=True):
         assert not getattr(layer, "_conv", layer)._programs._made
         assert np.array_equal(layer(x), y)

@@ -16,7 +16,7 @@ def packed(channels: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("channels", [1, 8, 13, 16])
 def test_words_of_8_channels_lie_side_by_side(channels):
     _, rows = packed(channels, 6 * 64)
-    made = panels._words(rows, lanes=8).view(np.uint64)
+    made = panels.side_by_side(rows, lanes=8)
     assert made.ctypes.data % 64 == 0
     assert made.shape == (-(-channels // 8), 6, 8)
     for channel in range(channels):

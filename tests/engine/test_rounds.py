@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xnornet.engine.counter import PART_BYTES, ROUND_BYTES, SPARE_BYTES
+from xnornet.engine.panels import VECTOR
 from xnornet.engine.rounds import PLACES, Rounds, make_rounds
-
-VECTOR = 64
 
 GAPS = st.sampled_from([0, 0, 0, 8])
 TAPS = st.tuples(st.sampled_from([8, 8, 8, 8, 3, 1]), GAPS, GAPS)
@@ -48,7 +47,7 @@ def nibbles_counted(made: Rounds, run: np.ndarray) -> list[tuple[int, int, int]]
 @given(st.lists(st.lists(TAPS, max_size=200), min_size=1, max_size=4))
 def test_rounds_count_every_nibble_once(lists):
     offsets, weights, sizes, runs = tables(lists)
-    made = make_rounds(offsets, weights, sizes, runs, VECTOR)
+    made = make_rounds(offsets, weights, sizes, runs)
     assert np.array_equal(made.runs[:, :2], runs[:, :2])
     for before, run in zip(runs, made.runs, strict=True):
         entries = range(before[2], before[2] + before[3])
@@ -61,19 +60,19 @@ def test_rounds_count_every_nibble_once(lists):
 
 
 def test_a_window_of_whole_words_is_one_stretch_in_equal_parts():
-    made = make_rounds(*tables([[(8, 0, 0)] * 36]), VECTOR)
+    made = make_rounds(*tables([[(8, 0, 0)] * 36]))
     assert made.stretches.tolist() == [[0, 36, 0]]
     assert made.rounds.tolist() == [[0, 1, 0, 10]]
     assert set(made.parts[:, 2]) == {9, 10} and not made.parts[:, 3].any()
 
 
 def test_a_long_window_has_rounds():
-    made = make_rounds(*tables([[(8, 0, 0)] * 300]), VECTOR)
+    made = make_rounds(*tables([[(8, 0, 0)] * 300]))
     assert made.runs[:, 2:].tolist() == [[0, 3]] * 2
     assert made.stretches.tolist() == [[0, 120, 0], [960, 120, 0], [1920, 60, 0]]
 
 
 def test_a_list_without_taps_has_no_rounds():
     """As of a pixel whose window lies in the padding."""
-    made = make_rounds(*tables([[(8, 0, 0)], [], [(8, 0, 0)]]), VECTOR)
+    made = make_rounds(*tables([[(8, 0, 0)], [], [(8, 0, 0)]]))
     assert made.runs[:, 2:].tolist() == [[0, 1], [0, 1], [1, 0], [1, 0], [1, 1], [1, 1]]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.engine import networks
-from xnornet.engine import PackedConv2d
+from xnornet.engine import PackedConv2d, interpreter, sharing
 from xnornet.engine.interpreter import address, run
 from xnornet.engine.program import Program
 from xnornet.engine.sharing import LINE, Team
@@ -91,6 +91,22 @@ def test_callers_from_several_threads_do_not_disturb_each_other(network):
 
     with ThreadPoolExecutor(4) as callers:
         assert all(callers.map(right, range(4)))
+
+
+def test_callers_that_ask_at_a_time_get_one_team(monkeypatch):
+    """A second one's helpers would never end."""
+    made = []
+
+    class Slow:
+        def __init__(self, helpers, run):
+            made.append(helpers)
+            time.sleep(0.05)
+
+    monkeypatch.setattr(sharing, "Team", Slow)
+    monkeypatch.setattr(interpreter, "_teams", {})
+    with ThreadPoolExecutor(4) as callers:
+        teams = set(callers.map(interpreter.team, [2] * 4))
+    assert (made, len(teams)) == ([2], 1)
 
 
 def test_little_work_is_not_shared(network, monkeypatch):

@@ -137,7 +137,6 @@ def _networks(root: Path) -> None:
 
 
 def _inference(root: Path) -> None:
-    inference: dict[str, Any] = {}
     rows = []
     for batch, threads, packed_ms, times in (
         (1, 1, 0.020, (30.0, 15.0, 5.0)),
@@ -145,12 +144,9 @@ def _inference(root: Path) -> None:
         (64, 1, 0.015, (10.0, 8.0, 6.0)),
         (64, 2, 0.008, (11.0, 8.5, 7.0)),
     ):
-        one = {"packed_ms": packed_ms, "torch_float32_ms": times[0] * packed_ms, "speedup": times[0]}
-        inference.setdefault(f"batch{batch}", {})[f"threads{threads}"] = one
         for name, ratio in zip(CONTESTANTS, (1.0, *times, None), strict=True):
             row = {"batch": batch, "threads": threads, "contestant": name, "times_packed": ratio}
             rows.append(row | {"milliseconds_per_image": ratio and ratio * packed_ms})
-    dump(root / "metrics/inference/mnist.json", {"mnist": {"inference": inference}})
     timed = pd.DataFrame(rows).assign(iqr=0.001, noisy=False, repeats=30)
     dump_csv(root / "plots/inference/mnist.csv", timed)
 

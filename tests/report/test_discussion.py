@@ -92,6 +92,15 @@ def test_what_few_channels_cost_is_a_reason_only_where_they_cost_something(resul
     )
 
 
+def test_what_is_said_of_the_engine_is_said_of_this_cpus(results: Results, change: Callable[..., None]) -> None:
+    looked_up = "counts that are still in registers or in L1", "output channels as multiples of 128"
+    counted = "counts that are still in registers.", "channels as multiples of 64"
+    assert all(words in prose(results) for words in looked_up)
+    change("metrics/machine.json", "cpu", vector_flags=["avx2", "avx512_vpopcntdq"])
+    assert all(words in prose(results) for words in counted)
+    assert not any(words in prose(results) for words in looked_up)
+
+
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:
     assert "Read them with care" not in prose(results) and "(noisy" not in prose(results)
     for axis in ("threads", "filter_size"):

@@ -176,7 +176,7 @@ def test_other_files_among_the_figures_are_left_alone(results: Results, tmp_path
 
 def all_inputs() -> list[str]:
     names = ["metrics/machine.json"]
-    names += [f"metrics/{kind}/mnist.json" for kind in ("data", "packed", "memory", "inference", "pace", "study")]
+    names += [f"metrics/{kind}/mnist.json" for kind in ("data", "packed", "memory", "pace", "study")]
     names += [
         f"metrics/{kind}/mnist-{v}.json" for kind in ("train", "time", "settings", "seeds") for v in ("float", "xnor")
     ]
@@ -211,8 +211,6 @@ def test_a_missing_file_is_named(path: str, results: Results, tmp_path: Path) ->
         ("metrics/settings/mnist-xnor.json", ("optimization", "cutmix")),
         ("metrics/settings/mnist-float.json", ("optimization", "precision")),
         ("metrics/settings/mnist-float.json", ("model", "name")),
-        ("metrics/inference/mnist.json", ("mnist", "inference", "batch1", "threads1", "packed_ms")),
-        ("metrics/inference/mnist.json", ("mnist", "inference", "batch1", "threads1", "speedup")),
     ],
 )
 def test_a_missing_key_is_named(path: str, keys: tuple[str, ...], results: Results) -> None:

@@ -6,6 +6,7 @@ from importlib import metadata
 from typing import Any
 
 import cpuinfo
+from numba.core import config
 
 # Instruction sets that any contestant's speed hangs on, x86 then ARM; the other hundred flags would only hide them.
 _FLAGS = (
@@ -62,8 +63,9 @@ def _memory() -> int | None:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on, which a container or taskset can make fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may run on: a container or taskset can make them fewer, and NUMBA_NUM_THREADS the engine's."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(allowed, getattr(config, "NUMBA_NUM_THREADS"))  # noqa: B009 (set when Numba is imported)
 
 
 def describe(machine: dict[str, Any]) -> str:

@@ -1,4 +1,10 @@
-"""The engine: binary networks on packed words, XNOR and popcount. NumPy and Numba; nothing of torch."""
+"""The engine: binary networks on packed words, XNOR and popcount. NumPy and Numba; nothing of torch.
+
+A call goes from `network` (or `layers`) to `program` (its arena, the threads) and `interpreter.run`. That is compiled,
+as is all behind it: `kernels` and `convolution`, whose loops call `tiles` or `lookup`, which emit LLVM code. What it
+runs is made once: `file` reads and `graph` checks a network, `builder` walks its nodes, and `steps` fills in the
+records (`op`), with the tables of `weights`, `panels`, `plan` and, where counts are looked up, `rounds`.
+"""
 
 from xnornet.engine.graph import Graph
 from xnornet.engine.images import PackedImages

@@ -24,9 +24,13 @@ def array_kind(value: object) -> str:
 
 def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
     """float32 (channels,), finite: a copy that nobody can write to, since programs have its numbers in them."""
-    if np.iscomplexobj(value):
-        raise ValueError(f"{name} must be real, not complex")
-    array = np.array(value, np.float32)
+    try:
+        given = np.asarray(value)
+        if np.iscomplexobj(given):
+            raise TypeError("they are complex")
+        array = np.array(given, np.float32)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be real numbers: {error}") from None
     if array.shape != (channels,):
         raise ValueError(f"{name} must have the shape ({channels},), one a channel, not {array.shape}")
     if not np.isfinite(array).all():

@@ -1,4 +1,4 @@
-"""Packed words: the one place that knows how signs become bits.
+"""Packed words, and the file's rows of bits: how signs become bits. (`signs` has the same, compiled, for words.)
 
 Convention. A bit is 1 where the sign is +1 and 0 where it is -1, so packing is the comparison x >= 0. 64 channels make
 a uint64 word, channel 0 in its least significant bit; the last word of a pixel is filled up with zeros, in the input as
@@ -48,7 +48,28 @@ def pack_bits(bits: np.ndarray) -> Words:
     return words.view(np.uint64)
 
 
+def pack_rows(signs: np.ndarray) -> Bytes:
+    """Truth values (O, ...) as the file has them: a row of bits for each of the first axis, filled up to a byte."""
+    return np.packbits(signs.reshape(signs.shape[0], -1), axis=1, bitorder="little")
+
+
+def unpack_rows(rows: Bytes, shape: tuple[int, int, int]) -> Words:
+    """Rows of the file as packed words (O, kh, kw, ceil(C / 64)); shape: (kh, kw, C)."""
+    if shape[2] % WORD == 0:
+        return np.ascontiguousarray(rows).view(np.uint64).reshape(rows.shape[0], *shape[:2], -1)
+    return pack_bits(unpack_row(rows, int(np.prod(shape))).reshape(-1, *shape))
+
+
+def pack_row(values: np.ndarray) -> Bytes:
+    """Truth values (C,) as the file has them, filled up to a byte."""
+    return np.packbits(values, bitorder="little")
+
+
+def unpack_row(row: Bytes, count: int) -> Bytes:
+    """The first `count` bits of a row, or of each of several: (..., bytes) -> (..., count), 0 and 1."""
+    return np.unpackbits(row, axis=-1, count=count, bitorder="little")
+
+
 def unpack_bits(words: Words, channels: int) -> Bytes:
     """The inverse of `pack_bits`: (..., word_count(channels)) -> (..., channels), 0 and 1."""
-    raw = np.ascontiguousarray(words).view(np.uint8)
-    return np.unpackbits(raw, axis=-1, count=channels, bitorder="little")
+    return unpack_row(np.ascontiguousarray(words).view(np.uint8), channels)

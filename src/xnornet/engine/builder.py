@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xnornet.engine import bits
 from xnornet.engine.geometry import Shape
@@ -15,10 +14,8 @@ from xnornet.engine.steps import (
     Epilogue,
     add_binary_conv,
     add_float_conv,
-    add_fold,
     add_input_scale,
     add_pack,
-    folded_bytes,
 )
 from xnornet.engine.weights import BinaryWeights, FloatWeights
 
@@ -51,7 +48,7 @@ class _Builder:
             )
             if in_place:
                 self.buffers[str(node.output)] = self.buffers[str(node.residual)]
-            getattr(self, node.op)(node)
+            getattr(self, node.op)(node)  # the method of that name: there is one for each op of `nodes.FIELDS`
             for name in self.inputs(node):
                 if last_reader[name] == node.name and not (in_place and name == node.residual):
                     self.release(name)
@@ -92,9 +89,7 @@ class _Builder:
 
     def flip(self) -> np.ndarray | None:
         packed = self.tensor("flip")
-        return (
-            None if packed is None else np.unpackbits(packed, bitorder="little", count=self.shape(self.node.bits).depth)
-        )
+        return None if packed is None else bits.unpack_row(packed, self.shape(self.node.bits).depth)
 
     def add(self, kind: Kind, rows: int = 1, **extra: Value) -> None:
         """An operation that is no convolution: sizes from its input and its result. rows: that threads may share."""
@@ -162,14 +157,17 @@ class _Builder:
         mode = Mode.COUNTS if node.counts else Mode.STORE | (Mode.BITS if node.bits else 0)
         mode |= (Mode.RESIDUAL if node.residual else 0) | (Mode.SCALE if node.scale_map else 0)
         mode |= Mode.RELU if node.relu else 0
-        shape, padding = self.shape(node.input), self.padding(node.input)
-        words = unpack_rows(self.need("weight"), (*node.kernel, shape.depth))
-        weights, source = BinaryWeights(words, shape.depth), self.buffer(node.input)
-        if weights.folded:
-            folded = Buffer(folded_bytes(shape, node.window) * BATCH)
-            add_fold(self.program, source, folded, shape, padding, node.window)
-            source, padding = folded, node.padding
-        add_binary_conv(self.program, weights, source, shape, padding, node.window, self.epilogue(mode))
+        shape = self.shape(node.input)
+        words = bits.unpack_rows(self.need("weight"), (*node.kernel, shape.depth))
+        add_binary_conv(
+            self.program,
+            BinaryWeights(words, shape.depth),
+            self.buffer(node.input),
+            shape,
+            self.padding(node.input),
+            node.window,
+            self.epilogue(mode),
+        )
 
     def pool_bits(self, node: Node) -> None:
         shape = self.shape(node.input)
@@ -192,16 +190,3 @@ class _Builder:
 
     def average(self, node: Node) -> None:
         self.add(Kind.AVERAGE, scale=self.need("scale"), bias=self.need("bias"))
-
-
-def pack_rows(signs: np.ndarray) -> NDArray[np.uint8]:
-    """Truth values (O, kh, kw, C) as the file has them: a row of bits an output channel, filled up to a byte."""
-    return np.packbits(signs.reshape(signs.shape[0], -1), axis=1, bitorder="little")
-
-
-def unpack_rows(rows: NDArray[np.uint8], shape: tuple[int, int, int]) -> NDArray[np.uint64]:
-    """Rows of the file as packed words (O, kh, kw, ceil(C / 64)); shape: (kh, kw, C)."""
-    if shape[2] % bits.WORD == 0:
-        return np.ascontiguousarray(rows).view(np.uint64).reshape(rows.shape[0], *shape[:2], -1)
-    count = int(np.prod(shape))
-    return bits.pack_bits(np.unpackbits(rows, axis=1, count=count, bitorder="little").reshape(-1, *shape))

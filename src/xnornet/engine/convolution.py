@@ -29,15 +29,15 @@ BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_L
 
 
 @njit(inline="always")
-def _plan(op, images):  # type: ignore[no-untyped-def]
+def _tables(op, images):  # type: ignore[no-untyped-def]
     """Pixels of so many images, and the tables of blocks and runs, see `plan.Plan`."""
     blocks = integers(op.blocks, op.block_count + 1)
     return op.count * images, blocks, integers(op.runs, 4 * blocks[op.block_count])
 
 
 @njit(inline="always")
-def _run(runs, index, pixels):  # type: ignore[no-untyped-def]
-    """Of a run, the first pixel and the one behind the last; its first tap, or round, and how many."""
+def _entry(runs, index, pixels):  # type: ignore[no-untyped-def]
+    """Of the run of this index, the first pixel and the one behind the last; its first tap, or round, and how many."""
     return runs[4 * index], min(runs[4 * index + 1], pixels), runs[4 * index + 2], runs[4 * index + 3]
 
 
@@ -62,7 +62,7 @@ def _convolution(
         @njit(inline="always")
         def pass_(address, source, target, bits, runs, run, stop, pixels, panel):  # type: ignore[no-untyped-def]
             for index in range(run, stop):
-                pixel, end, tap, taps = _run(runs, index, pixels)
+                pixel, end, tap, taps = _entry(runs, index, pixels)
                 while pixel + rows <= end:
                     wide(address, source, target, bits, pixel, panel, tap, taps)
                     pixel += rows
@@ -85,7 +85,7 @@ def _convolution(
     @njit
     def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
         """The units from `first` to before `last`: of each block of pixels, one group of panels after the other."""
-        pixels, blocks, runs = _plan(op, images)
+        pixels, blocks, runs = _tables(op, images)
         count = -(-op.channels // lanes)
         groups = -(-count // panels)
         whole = op.channels // lanes // panels
@@ -110,14 +110,14 @@ def _lookup_convolution() -> Callable[..., None]:
 
     @njit
     def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
-        pixels, blocks, runs = _plan(op, images)
+        pixels, blocks, runs = _tables(op, images)
         count = -(-op.channels // BINARY_LANES)
         groups = -(-count // BINARY_PANELS)
         for unit in range(first, last):
             block, begin = unit // groups, unit % groups * BINARY_PANELS
             panels = min(BINARY_PANELS, count - begin)
             for index in range(blocks[block], blocks[block + 1]):
-                pixel, end, tap, taps = _run(runs, index, pixels)
+                pixel, end, tap, taps = _entry(runs, index, pixels)
                 while pixel < end:
                     rows, panel = min(MOST_ROWS, end - pixel), begin
                     if panels == 4:

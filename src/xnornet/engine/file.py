@@ -82,7 +82,7 @@ def parse(data: bytes) -> tuple[Any, dict[str, np.ndarray], dict[str, Any]]:
     digest = content.pop("sha256")
     try:
         right = _digest(content, tensors)
-    except (ValueError, RecursionError) as error:  # what Python reads, but does not write: 1e999, lone surrogates
+    except (ValueError, RecursionError) as error:  # what Python reads, but does not write: 1e999
         raise FormatError("the metadata holds what JSON does not allow") from error
     if digest != right:
         raise FormatError("the checksum does not fit: the file is damaged or was edited")
@@ -133,5 +133,8 @@ def _tensors(data: bytes) -> dict[str, np.ndarray]:
         dtype = DTYPES.get(entry["dtype"])
         if dtype is None:
             raise FormatError(f"{name}: tensors are {', '.join(DTYPES)}, not {entry['dtype']}")
-        tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        try:
+            tensors[name] = np.frombuffer(entry["data"], dtype).reshape(entry["shape"])
+        except ValueError as error:  # more axes, or an axis longer, than NumPy has
+            raise FormatError(f"{name}: {error}") from error
     return tensors

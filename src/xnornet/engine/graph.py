@@ -18,7 +18,7 @@ from xnornet.engine.nodes import (
     ValueInfo,
     check_keys,
     check_node,
-    integers,
+    json_sizes,
     name_of,
     parse_node,
 )
@@ -56,7 +56,7 @@ class Graph:
     def parse(cls, description: Any) -> "Graph":
         """The inverse of `describe`, for input from anywhere. FormatError says what is wrong."""
         check_keys("network", description, {"image", "nodes", "logits"})
-        image = Shape(*integers("image", description["image"], 3))
+        image = Shape(*json_sizes("image", description["image"], 3))
         nodes = description["nodes"]
         if not isinstance(nodes, list):
             raise FormatError(f"nodes must be a list, not {nodes!r:.100}")
@@ -85,7 +85,7 @@ class _Checker:
             if node.name in self.names:
                 raise FormatError(f"two nodes are called {node.name!r}")
             self.names.add(node.name)
-            getattr(self, node.op)(node)
+            getattr(self, node.op)(node)  # the method of that name: there is one for each op of `FIELDS`
         if graph.logits in {name for node in graph.nodes for name in (node.input, node.residual, node.scale_map)}:
             raise FormatError(f"the logits, {graph.logits!r}, go to the caller: no node may read them")
         logits = self.values.get(graph.logits)

@@ -24,8 +24,9 @@ class PackedImages:
     """By a layer, which knows that all is zero that must be; such words must not be edited in place."""
 
     def __post_init__(self) -> None:
-        channels, padding = integer("channels", self.channels, 1), integer("padding", self.padding, 0)
-        words = self.words
+        for name, least in (("channels", 1), ("padding", 0)):  # as Python's integers, which do not overflow
+            object.__setattr__(self, name, integer(name, getattr(self, name), least))
+        words, channels, padding = self.words, self.channels, self.padding
         if not isinstance(words, np.ndarray) or words.dtype != np.uint64 or words.ndim != 4:
             raise ValueError(f"words must be uint64 of 4 dimensions, not {array_kind(words)}")
         if words.shape[3] != bits.word_count(channels):

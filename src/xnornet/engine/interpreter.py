@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numba import njit
@@ -48,7 +49,10 @@ def _operate(op, record, source, target, bits, images, first, last):  # type: ig
 
 @njit(inline="always")
 def _interpret(program, length, x, y, images, batch, progress):  # type: ignore[no-untyped-def]
-    """All operations or, with `progress`, those units of each that no other thread has claimed."""
+    """All operations or, with `progress`, those units of each that no other thread has claimed.
+
+    Without `progress`, the inner loop runs once, over all units; with it, once for each unit that is claimed.
+    """
     ops = records(program, length)
     nan = False
     for start in range(0, images, batch):
@@ -76,6 +80,9 @@ def _compiled(sources: str) -> Callable[..., bool]:
         progress, team: 0 or, where a team shares one image, addresses, see `sharing`; progress has `PROGRESS` bytes for
         each record, zero at first. Without a program, help the team until there is nothing to do for a while.
         Returns whether a packed float was NaN.
+
+        Three callers share the loop. Alone, without a team: one passage. The leader of a team: `offer`, the passage on
+        the units that it claims, `close`. A helper, without a program: as many passages as it finds jobs.
         """
         sources  # noqa: B018  # part of the cache's key, see below
         helping, looking, nan = program == 0, True, False
@@ -128,15 +135,24 @@ def pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="xnornet")
 
 
-@cache
+_teams: dict[int, sharing.Team] = {}
+_making = Lock()
+
+
 def team(helpers: int) -> sharing.Team:
     """So many threads that help with one image, for as long as the process lives."""
-    return sharing.Team(helpers, run)
+    if helpers not in _teams:
+        with _making:  # else threads that ask at a time would each make one, and its helpers never end
+            if helpers not in _teams:
+                _teams[helpers] = sharing.Team(helpers, run)
+    return _teams[helpers]
 
 
 def _forget_threads() -> None:
+    global _making  # noqa: PLW0603 (another thread may have held it)
     pool.cache_clear()
-    team.cache_clear()
+    _teams.clear()
+    _making = Lock()
 
 
 if hasattr(os, "register_at_fork"):

@@ -22,7 +22,7 @@ from xnornet.engine.images import PackedImages
 from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.op import Mode
 from xnornet.engine.program import Buffer, Program
-from xnornet.engine.steps import Epilogue, add_binary_conv, add_fold, add_input_scale, add_pack, folded_bytes
+from xnornet.engine.steps import Epilogue, add_binary_conv, add_input_scale, add_pack
 from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights
 
 KEPT_PROGRAMS = 16
@@ -94,6 +94,13 @@ class PackedConv2d:
         self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
         self._programs = _Programs()
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """A copied or unpickled array can be written to: freeze it again."""
+        vars(self).update(state)
+        for array in (self._scale, self._bias):
+            if array is not None:
+                array.flags.writeable = False
+
     def __repr__(self) -> str:
         window = self.window
         return (
@@ -114,8 +121,8 @@ class PackedConv2d:
         """float32 (N, H, W, C) -> float32 (N, H', W', O).
 
         input_scale: multiply by K, mean|x| over the channels under a box filter (Rastegari et al. 2016, eq. 11).
-        threads: share out the images or, of a single image that takes long enough, the work; the result has the same
-        bits.
+        threads: share out the images or, of a single image that takes long enough, the work, on no more than the cores
+        (or NUMBA_NUM_THREADS); the result has the same bits.
         ValueError for a wrong dtype, rank or number of channels, for NaN, and for an image smaller than the kernel.
         """
         x, threads = self._images(x), thread_count(threads)
@@ -161,43 +168,14 @@ class PackedConv2d:
         and, from the function, as for `run_packed`.
         """
         limits = channel_integers("threshold", threshold, self.out_channels)
-        flips = np.zeros(self.out_channels, bool) if flip is None else np.asarray(flip)
+        flips = np.zeros(self.out_channels, bool) if flip is None else np.array(flip)
         if flips.shape != (self.out_channels,) or flips.dtype != bool:
             raise ValueError(
                 f"flip must be bool ({self.out_channels},), one a channel, not {flips.dtype} {flips.shape}"
             )
         padding = integer("padding", padding, 0, LIMIT_SIDE)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
-        programs = _Programs()
-
-        def make(size: tuple[int, ...]) -> Program:
-            shape = self._unpadded(size)
-            out = Shape(*self.window.output(shape.height, shape.width), self.out_channels).padded(padding)
-            program = self._new_program(shape, (out.height, out.width, bits.word_count(out.depth)))
-            self._add_conv(program, None, shape, epilogue)
-            return programs.keep(("sign", size), program)
-
-        def forward(packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
-            words, threads = self._words(packed), thread_count(threads)
-            program = programs.get(("sign", words.shape[1:])) or make(words.shape[1:])
-            wanted = (len(words), *program.result)
-            if out is None:
-                out = PackedImages.made(np.zeros(wanted, np.uint64), self.out_channels, padding)
-            elif not (
-                isinstance(out, PackedImages)
-                and (out.words.shape, out.words.dtype) == (wanted, np.uint64)
-                and (out.channels, out.padding) == (self.out_channels, padding)
-                and (out.words.flags.c_contiguous and out.words.flags.writeable)
-                and not np.may_share_memory(out.words, words)
-                and out.is_clean()  # the kernels write neither padding nor bits without a channel
-            ):
-                raise ValueError(
-                    f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
-                )
-            program(words, out.words, threads)
-            return out
-
-        return forward
+        return _ThenSign(self, epilogue)
 
     def _to_floats(self) -> Epilogue:
         return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
@@ -234,12 +212,7 @@ class PackedConv2d:
         return self._programs.keep(("packed", size), program)
 
     def _add_conv(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
-        padding = self.window.padding
-        if self._weights.folded:
-            folded = Buffer(folded_bytes(shape, self.window) * program.batch)
-            add_fold(program, source, folded, shape, padding, self.window)
-            source = folded
-        add_binary_conv(program, self._weights, source, shape, padding, self.window, epilogue)
+        add_binary_conv(program, self._weights, source, shape, self.window.padding, self.window, epilogue)
 
     def _unpadded(self, size: tuple[int, ...]) -> Shape:
         """Shape of images whose packed words have this size."""
@@ -271,6 +244,48 @@ class PackedConv2d:
         if not packed.is_clean():
             raise ValueError("packed words must be zero in the padding and beyond the last channel")
         return words
+
+
+class _ThenSign:
+    """A layer and the sign that follows it, see `PackedConv2d.then_sign`."""
+
+    def __init__(self, layer: PackedConv2d, epilogue: Epilogue) -> None:
+        self._layer, self._epilogue = layer, epilogue
+        self._programs = _Programs()
+
+    def __call__(self, packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
+        words, threads = self._layer._words(packed), thread_count(threads)
+        program = self._programs.get(("sign", words.shape[1:])) or self._make(words.shape[1:])
+        wanted = (len(words), *program.result)
+        if out is None:
+            empty = np.zeros(wanted, np.uint64)
+            out = PackedImages.made(empty, self._layer.out_channels, self._epilogue.bits_padding)
+        else:
+            self._check_out(out, wanted, words)
+        program(words, out.words, threads)
+        return out
+
+    def _make(self, size: tuple[int, ...]) -> Program:
+        layer = self._layer
+        shape = layer._unpadded(size)
+        out = Shape(*layer.window.output(shape.height, shape.width), layer.out_channels)
+        padded = out.padded(self._epilogue.bits_padding)
+        program = layer._new_program(shape, (padded.height, padded.width, bits.word_count(padded.depth)))
+        layer._add_conv(program, None, shape, self._epilogue)
+        return self._programs.keep(("sign", size), program)
+
+    def _check_out(self, out: PackedImages, wanted: tuple[int, ...], words: NDArray[np.uint64]) -> None:
+        if not (
+            isinstance(out, PackedImages)
+            and (out.words.shape, out.words.dtype) == (wanted, np.uint64)
+            and (out.channels, out.padding) == (self._layer.out_channels, self._epilogue.bits_padding)
+            and (out.words.flags.c_contiguous and out.words.flags.writeable)
+            and not np.may_share_memory(out.words, words)
+            and out.is_clean()  # the kernels write neither padding nor bits without a channel
+        ):
+            raise ValueError(
+                f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
+            )
 
 
 class PackedLinear:

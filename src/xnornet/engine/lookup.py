@@ -11,7 +11,7 @@ from xnornet.engine.lookup_input import Places
 from xnornet.engine.lookup_output import HALFWORDS, INTEGERS, LookupEpilogue
 from xnornet.engine.panels import LANES
 from xnornet.engine.rounds import PART, PLACES, ROUND
-from xnornet.engine.tiles import FLOAT_LANES, Tile
+from xnornet.engine.tiles import PixelCode
 from xnornet.engine.vector import i1, i8, i16, i64, intrinsic, vector
 
 BYTES = vector(i8, LANES)
@@ -26,8 +26,8 @@ PAIRS = {4: 1, 2: 2, 1: 2}
 """Pairs of pixels that are counted at a time in tiles of so many panels: what the registers hold of their sums."""
 
 
-class LookupTile(Tile):
-    """Sums of pairs of pixels and of 32 output channels, any number of either, so that no tile is `masked`.
+class LookupTile(PixelCode):
+    """Sums of pairs of pixels and of 32 output channels, any number of either.
 
     A round (see `rounds`) writes down the places in the table that its taps ask for, then looks up and adds, part by
     part: of a pair of pixels in registers, as bytes, then in memory, as 16 bits. Where a window has several rounds, 32
@@ -35,12 +35,10 @@ class LookupTile(Tile):
     [row][panel][half of the panel]. A last pixel without a partner is its own.
     """
 
-    lanes = LANES
-    part = FLOAT_LANES
-
     def __init__(self, builder: ir.IRBuilder, args: list[ir.Value], panels: int) -> None:
-        *args, self.row_count = args
-        super().__init__(builder, args, MOST_ROWS, panels, masked=False)
+        op, self.source, self.target, self.bits, pixel, self.panel, self.first_round, self.rounds, self.row_count = args
+        super().__init__(builder, op, pixel)
+        self.panels = panels
         e, self.at_once, most = self.e, PAIRS[panels], 2 * MOST_ROWS * panels
         pixels = 2 * self.at_once
         self.turns = builder.udiv(builder.add(self.row_count, e.constant(pixels - 1)), e.constant(pixels))
@@ -60,20 +58,20 @@ class LookupTile(Tile):
         e, builder = self.e, self.e.ir
         self.clear(self.halfwords, HALFWORDS)
         e.when(self.large, [], lambda _, __: self.clear(self.integers, INTEGERS))
-        e.loop(self.taps, [], self.pass_round)  # the taps of a run are rounds here
+        e.loop(self.rounds, [], self.pass_round)
         arguments = [self.op, self.source, self.target, self.bits, self.pixel, self.panel]
         sizes = [self.row_count, e.constant(2 * self.panels)]
         builder.call(_function(builder.module, LookupEpilogue), [*arguments, self.halfwords, self.integers, *sizes])
 
     def pass_round(self, number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
         e, builder = self.e, self.e.ir
-        entry = e.advance(self.field("rounds"), builder.add(self.first_tap, number), ROUND)
+        entry = e.advance(self.field("rounds"), builder.add(self.first_round, number), ROUND)
         pairs = builder.mul(self.turns, e.constant(self.at_once))
         arguments = [self.op, self.source, self.pixel, self.row_count, pairs, entry, self.places]
         builder.call(_function(builder.module, Places), [*arguments, e.constant(ROUND_PLACES)])
         first, end = (e.read(e.advance(entry, index, 8), i64, 8) for index in (2, 3))
         parts = e.advance(self.field("parts"), first, PART)
-        panels = [self.weights(panel) for panel in range(self.panels)]
+        panels = [self.weights(e.advance(self.panel, panel, 1)) for panel in range(self.panels)]
 
         def count_part(number: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             fields = (e.read(e.advance(e.advance(parts, number, PART), index, 8), i64, 8) for index in range(4))

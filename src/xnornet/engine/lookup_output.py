@@ -41,7 +41,7 @@ class LookupEpilogue(CountTile):
         e, builder = self.e, self.e.ir
 
         def compare_panel(panel: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
-            channel = e.advance(self.first, panel, LANES)
+            channel = e.advance(self.first_channel, panel, LANES)
             byte = builder.lshr(channel, e.constant(3))
             flip = e.read(builder.add(self.field("flip"), byte), i32, 1)
             limits = e.advance(self.field("table"), channel, 2)
@@ -71,7 +71,7 @@ class LookupEpilogue(CountTile):
     def finish_groups(self, mode: int) -> list[ir.Value]:
         """All others, 16 channels at a time, whose constants stay in registers for all pixels."""
         e, builder = self.e, self.e.ir
-        left = builder.sub(self.field("channels"), self.first)
+        left = builder.sub(self.field("channels"), self.first_channel)
         whole = e.smaller(builder.lshr(left, e.constant(4)), self.groups)
         rest = e.smaller(builder.sub(left, builder.mul(whole, e.constant(16))), builder.sub(self.groups, whole))
         large = builder.trunc(self.field("large"), i1)

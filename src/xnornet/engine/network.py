@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine import file
-from xnornet.engine.arguments import thread_count
+from xnornet.engine.arguments import array_kind, thread_count
 from xnornet.engine.builder import build_program
 from xnornet.engine.graph import Graph, check_tensors
 from xnornet.engine.nodes import FormatError, Node
@@ -18,7 +18,7 @@ from xnornet.engine.program import Program
 
 
 class PackedNetwork:
-    """A network that runs on packed bits, with float first and last layers; made by `xnornet.export.pack` or `load`.
+    """A network that runs on packed bits, with a float first layer; made by `xnornet.export.pack` or `load`.
 
     graph: its operations; tensors: theirs, by name, as `graph.tensors` wants them (FormatError if not); about: plain
     values that travel with the file, such as the md5 of the training data (ValueError for what JSON does not have).
@@ -49,11 +49,11 @@ class PackedNetwork:
     def __call__(self, images: NDArray[np.uint8], threads: int = 1) -> NDArray[np.float32]:
         """uint8 images (N, H, W, C) -> float32 logits (N, classes). ValueError for another dtype or shape.
 
-        threads: share out the images or, of a single image that takes long enough, the work; the result has the same
-        bits.
+        threads: share out the images or, of a single image that takes long enough, the work, on no more than the cores
+        (or NUMBA_NUM_THREADS); the result has the same bits.
         """
         if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-            raise ValueError(f"images must be a uint8 array, not {getattr(images, 'dtype', type(images).__name__)}")
+            raise ValueError(f"images must be a uint8 array, not {array_kind(images)}")
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"images must have the shape (N, {', '.join(map(str, self.image_shape))}), not {images.shape}"

@@ -110,18 +110,18 @@ def name_of(what: str, value: Any) -> str:
     return value
 
 
-def integer(what: str, value: Any, least: int, most: int) -> int:
+def json_integer(what: str, value: Any, least: int, most: int) -> int:
     """A value read from JSON that must be an integer in this range; else FormatError."""
     if type(value) is not int or not least <= value <= most:
         raise FormatError(f"{what} must be an integer from {least} to {most}, not {value!r:.100}")
     return value
 
 
-def integers(what: str, value: Any, count: int) -> list[int]:
+def json_sizes(what: str, value: Any, count: int) -> list[int]:
     """A value read from JSON that must be a list of so many sizes in pixels; else FormatError."""
     if not isinstance(value, list) or len(value) != count:
         raise FormatError(f"{what} must be a list of {count} integers, not {value!r:.100}")
-    return [integer(what, entry, 1, LIMIT_SIDE) for entry in value]
+    return [json_integer(what, entry, 1, LIMIT_SIDE) for entry in value]
 
 
 def parse_node(value: Any) -> Node:
@@ -133,11 +133,11 @@ def parse_node(value: Any) -> Node:
     parsed: dict[str, Any] = {"op": op}
     for name, entry in value.items():
         if name == "kernel":
-            height, width = integers("kernel", entry, 2)
+            height, width = json_sizes("kernel", entry, 2)
             parsed[name] = (height, width)
         elif name in ("stride", "channels", "padding"):
             most = LIMIT_DEPTH if name == "channels" else LIMIT_SIDE
-            parsed[name] = integer(name, entry, 0 if name == "padding" else 1, most)
+            parsed[name] = json_integer(name, entry, 0 if name == "padding" else 1, most)
         elif name in ("bias", "relu"):
             if not isinstance(entry, bool):
                 raise FormatError(f"{name} must be true or false, not {entry!r:.100}")

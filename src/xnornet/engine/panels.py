@@ -42,17 +42,17 @@ def in_panels(rows: Words, sizes: NDArray[np.int64]) -> Bytes:
 
     sizes: vectors of each tap. Missing channels are zero.
     """
-    return _nibbles(rows, sizes, LANES) if LOOKUP else _words(rows, LANES)
+    return _nibbles(rows, sizes, LANES) if LOOKUP else side_by_side(rows, LANES).view(np.uint8)
 
 
-def _words(rows: Words, lanes: int) -> Bytes:
+def side_by_side(rows: np.ndarray, lanes: int) -> np.ndarray:
     channels, taps = rows.shape
-    out = aligned((-(-channels // lanes), taps, lanes), np.uint64)
+    out = aligned((-(-channels // lanes), taps, lanes), rows.dtype)
     full = channels // lanes
     out[:full] = rows[: full * lanes].reshape(full, lanes, taps).transpose(0, 2, 1)
     if channels % lanes:
         out[full, :, : channels % lanes] = rows[full * lanes :].T
-    return out.view(np.uint8)
+    return out
 
 
 def _nibbles(rows: Words, sizes: NDArray[np.int64], lanes: int) -> Bytes:

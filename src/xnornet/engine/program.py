@@ -102,7 +102,11 @@ class Program:
 
 
 class _Arena:
-    """The buffers of a program, its records, with addresses in them, and how far the threads that share them are."""
+    """The buffers of a program, its records, and how far the threads that share them are.
+
+    In a record each array and buffer of a step is a number, its address: the arrays live as long as the program's
+    steps do, the buffers as long as the arena.
+    """
 
     def __init__(self, steps: list[dict[str, Value]]) -> None:
         self.memory: dict[Buffer, np.ndarray] = {}

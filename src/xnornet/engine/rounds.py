@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from xnornet.engine.bits import WORD
 from xnornet.engine.counter import PART_BYTES, ROUND_BYTES
+from xnornet.engine.panels import VECTOR
 
 Table = NDArray[np.int64]
 
@@ -32,14 +33,14 @@ class Rounds(NamedTuple):
     """Of a plan, with rounds in place of taps: where a list of them begins, and how many it has."""
 
 
-def make_rounds(offsets: Table, weights: Table, sizes: Table, runs: Table, vector: int) -> Rounds:
+def make_rounds(offsets: Table, weights: Table, sizes: Table, runs: Table) -> Rounds:
     """Of the entries of a plan's taps, a word each: bytes to it, vectors to its weights, and how many bytes it has.
 
     A byte has a vector of weights, of `vector` bytes.
     """
     opens, byte = _cut(sizes, runs)
     stretch, stretches = _stretches(offsets, sizes, opens, byte)
-    segment, part_of_segment, parts = _parts(weights, sizes, opens, byte, vector)
+    segment, part_of_segment, parts = _parts(weights, sizes, opens, byte)
     first = np.flatnonzero(opens)
     edges = np.append(first, len(sizes))
     stretch_of_round, part_of_round = np.searchsorted(stretch, edges), part_of_segment[np.searchsorted(segment, edges)]
@@ -66,9 +67,7 @@ def _stretches(offsets: Table, sizes: Table, opens: NDArray[np.bool_], byte: Tab
     return first, np.stack([offsets[first], words, PLACES * byte[first]], axis=1)
 
 
-def _parts(
-    weights: Table, sizes: Table, opens: NDArray[np.bool_], byte: Table, vector: int
-) -> tuple[Table, Table, Table]:
+def _parts(weights: Table, sizes: Table, opens: NDArray[np.bool_], byte: Table) -> tuple[Table, Table, Table]:
     """(first entry of each segment, first part of each and the end, table).
 
     A segment is bytes whose weights follow each other. It is divided evenly, at multiples of three bytes.
@@ -86,7 +85,7 @@ def _parts(
     table = np.stack(
         [
             PLACES * (byte[first][segment] + begin),
-            vector * (weights[first][segment] + begin),
+            VECTOR * (weights[first][segment] + begin),
             (end - begin) // 3,
             2 * ((end - begin) % 3),
         ],

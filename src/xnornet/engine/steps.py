@@ -13,7 +13,7 @@ from xnornet.engine.panels import VECTOR
 from xnornet.engine.plan import Plan, border_groups, make_plan, whole_groups
 from xnornet.engine.program import Buffer, Program, Value, row_units
 from xnornet.engine.rounds import make_rounds
-from xnornet.engine.tiles import limit_type
+from xnornet.engine.tiles import BINARY_MODES, FLOAT_MODES, limit_type
 from xnornet.engine.weights import (
     BinaryWeights,
     FloatWeights,
@@ -94,7 +94,7 @@ def folded_bytes(shape: Shape, window: Window) -> int:
     return 8 * (shape.height + 2 * window.padding) * width * bits.word_count(shape.depth * window.kernel_width)
 
 
-def add_fold(
+def _add_fold(
     program: Program,
     source: Buffer | None,
     target: Buffer | None,
@@ -131,10 +131,14 @@ def add_binary_conv(
     window: Window,
     epilogue: Epilogue,
 ) -> None:
-    """Packed images of `shape`, padded at least as `window` is, or folded ones -> what the epilogue makes."""
+    """Packed images of `shape`, padded at least as `window` is -> what the epilogue makes."""
+    assert epilogue.mode in BINARY_MODES, "no tile has code for it"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     if weights.folded:
         image = folded_bytes(shape, window)
+        folded = Buffer(image * program.batch)
+        _add_fold(program, source, folded, shape, padding, window)
+        source = folded
         row = image // (shape.height + 2 * window.padding)
         # A folded row has a pixel for each output column: the stride is already in it.
         pixel = row // out.width
@@ -187,6 +191,7 @@ def add_float_conv(
     epilogue: Epilogue,
 ) -> None:
     """float32 images of `shape`, with at least the padding of `window` -> what the epilogue makes."""
+    assert epilogue.mode in FLOAT_MODES, "no tile has code for it"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
     row = pixel * (shape.width + 2 * padding)
@@ -227,7 +232,7 @@ def _planned(plan: Plan, offsets: np.ndarray, sizes: np.ndarray, looked_up: bool
     }
     if not looked_up:
         return {**fields, "offsets": np.stack([offsets, VECTOR * weights], axis=1).astype(np.int64)}
-    rounds, stretches, parts, runs = make_rounds(offsets, weights, sizes[plan.taps], plan.runs, VECTOR)
+    rounds, stretches, parts, runs = make_rounds(offsets, weights, sizes[plan.taps], plan.runs)
     large = int(runs[:, 3].max() > 1)
     return {**fields, "rounds": rounds, "stretches": stretches, "parts": parts, "runs": runs, "large": large}
 

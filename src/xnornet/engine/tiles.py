@@ -59,6 +59,10 @@ class PixelCode:
     def field(self, name: str) -> ir.Value:
         return self.e.read(self.e.advance(self.op, OFFSET[name], 1), i64, 8)
 
+    def weights(self, panel: ir.Value) -> ir.Value:
+        """Address of the weights of a panel."""
+        return self.e.advance(self.field("weights"), self.e.ir.mul(panel, self.field("vectors")), 64)
+
     def per_pixel(self, table: str, row: Index) -> ir.Value:
         """Entry of an int32 table of the pixels."""
         entry = self.e.advance(self.field(table), self.e.advance(self.pixel, row, 1), 4)
@@ -77,7 +81,7 @@ class Tile(PixelCode):
         super().__init__(builder, op, pixel)
         self.offsets = self.e.advance(self.field("offsets"), self.first_tap, 16)
         self.rows, self.panels = rows, panels
-        self.first = builder.mul(self.panel, self.e.constant(self.lanes))  # channel
+        self.first_channel = builder.mul(self.panel, self.e.constant(self.lanes))
         self.width = max(self.part, FLOAT_LANES if panels > 1 else 0)  # channels that the epilogue takes at a time
         self.masked = masked
 
@@ -94,9 +98,9 @@ class Tile(PixelCode):
             builder.branch(after)
         builder.position_at_end(after)
 
-    def per_channel(self, table: str, group: Index, element: ir.Type = f32) -> ir.Value:
+    def per_channel(self, table: str, group: Index) -> ir.Value:
         """The vector of a group of channels in a table of one entry a channel, padded to whole panels."""
-        return self.table_row(self.field(table), group, element)
+        return self.table_row(self.field(table), group, f32)
 
     def table_row(self, address: ir.Value, group: Index, element: ir.Type) -> ir.Value:
         size = 8 if element is i64 else 4
@@ -104,12 +108,7 @@ class Tile(PixelCode):
 
     def channel(self, group: Index) -> ir.Value:
         """The first of a group of channels, as many as the epilogue takes at a time."""
-        return self.e.advance(self.first, group, self.width)
-
-    def weights(self, panel: int) -> ir.Value:
-        """Address of the weights of a panel."""
-        index = self.e.ir.mul(self.e.ir.add(self.panel, self.e.constant(panel)), self.field("vectors"))
-        return self.e.advance(self.field("weights"), index, 64)
+        return self.e.advance(self.first_channel, group, self.width)
 
     def tap(self, number: ir.Value) -> tuple[ir.Value, ir.Value]:
         """Of a tap of the run, bytes from a window's first word or float, and from a panel's first weight."""
@@ -128,7 +127,7 @@ class Tile(PixelCode):
         """A function of a tap: (input in all lanes, weights) of each accumulator, [row][panel]."""
         e, element = self.e, kind.element
         windows = [e.ir.add(self.source, self.per_pixel("pixels", row)) for row in range(self.rows)]
-        panels = [self.weights(panel) for panel in range(self.panels)]
+        panels = [self.weights(e.advance(self.panel, panel, 1)) for panel in range(self.panels)]
 
         def read(tap: ir.Value) -> list[list[tuple[ir.Value, ir.Value]]]:
             offset, first = self.tap(tap)
@@ -307,6 +306,8 @@ class HalfPanelTile(FloatTile):
 
 
 def tile_of(kind: type[Tile], rows: int, panels: int, masked: bool) -> Callable[..., None]:
+    """To Numba, a function of eight integers; where it is called, `emit` writes a tile's LLVM code into the caller."""
+
     @intrinsic
     def tile(context, op, source, target, bits, pixel, panel, first_tap, taps):  # type: ignore[no-untyped-def]
         def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]

@@ -1,4 +1,4 @@
-"""Weights made ready for the tiles: panels of output channels, tables of taps, pixels and borders."""
+"""Weights made ready for the tiles: panels of output channels, tables of taps and borders."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +12,7 @@ from xnornet.engine.arguments import Floats
 from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.counter import LOOKUP
 from xnornet.engine.geometry import Axis
-from xnornet.engine.panels import LANES, VECTOR, in_panels, panel_count, tap_sizes, vector_count
+from xnornet.engine.panels import LANES, VECTOR, in_panels, panel_count, side_by_side, tap_sizes, vector_count
 from xnornet.engine.plan import Group
 from xnornet.engine.tiles import FLOAT_LANES
 
@@ -151,13 +151,7 @@ class FloatWeights:
     @cached_property
     def panels(self) -> Floats:
         """(panels, taps, 16), missing channels zero."""
-        rows = self.weight.reshape(self.channels, -1)
-        count = -(-self.channels // FLOAT_LANES)
-        out = bits.aligned((count, rows.shape[1], FLOAT_LANES), np.float32)
-        for first in range(0, self.channels, FLOAT_LANES):
-            part = rows[first : first + FLOAT_LANES]
-            out[first // FLOAT_LANES, :, : len(part)] = part.T
-        return out
+        return side_by_side(self.weight.reshape(self.channels, -1), FLOAT_LANES)
 
     @property
     def tap_sizes(self) -> NDArray[np.int64]:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from xnornet.engine import Graph, Node, PackedNetwork
-from xnornet.engine.builder import pack_rows
+from xnornet.engine.bits import pack_row, pack_rows
 from xnornet.engine.geometry import Shape
 from xnornet.engine.nodes import IMAGE, FormatError
 from xnornet.export.thresholds import ChannelFunction, Sign
@@ -129,7 +129,7 @@ def _compared(threshold: np.ndarray, flip: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _packed(flip: np.ndarray) -> dict[str, np.ndarray]:
-    return {"flip": np.packbits(flip, bitorder="little")}
+    return {"flip": pack_row(flip)}
 
 
 def stride_and_padding(layer: nn.Module) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def render(results: Results) -> str:
             for dataset in results.datasets
             if (width := results.settings(dataset, "xnor")["model"].get("width", USUAL_WIDTH)) != USUAL_WIDTH
         ],
-        first_batch=results.single(results.datasets[0])[0],
+        first_batch=results.timed(results.datasets[0]).packed.batch,
         datasets=[(dataset, results.title(dataset)) for dataset in results.datasets],
         summary=tables.markdown(tables.summary(results)),
         accuracy=tables.markdown(tables.accuracy(results)),

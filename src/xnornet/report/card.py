@@ -16,7 +16,7 @@ def cards(results: Results) -> list[dict[str, Any]]:
 def _card(results: Results, dataset: str) -> dict[str, Any]:
     data, memory, packed = results.data(dataset), results.memory(dataset), results.packed(dataset)
     settings = results.settings(dataset, "xnor")
-    batch, times = results.single(dataset)
+    alone = results.timed(dataset).packed
     shape = data["shape"].replace("x", ", ")
     limits = [ADVICE]
     if encoding := results.lossy(dataset):
@@ -44,8 +44,8 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "float_accuracy": f"{results.trained(dataset, 'float')['test_accuracy']:.2f}",
         "same_answers": f"{packed['same_answers']:.2f}",
         "recipe": _recipe(settings),
-        "batch": batch,
-        "milliseconds": digits(times["packed_ms"], 3),
+        "batch": alone.batch,
+        "milliseconds": digits(alone.milliseconds_per_image, 3),
         "cpu": results.processor(),
         "limits": " ".join(limits),
     }

@@ -198,30 +198,24 @@ def _caution() -> Iterator[str]:
 
 def _network(results: Results, dataset: str) -> Iterator[str]:
     rows = results.inference_rows(dataset)
-    alone = rows[rows.threads == 1]
     gains, parts = [], []
-    for batch, timed in alone.groupby("batch"):
-        packed = timed[timed.contestant == "packed"].iloc[0]
-        best = timed[timed.contestant.str.startswith("torch float32")].sort_values("times_packed").iloc[0]
-        gains.append(best.times_packed)
-        parts.append(f"{best.times_packed:.1f}x at batch {batch}{_noisy(packed, best)}")
+    for batch in sorted(rows.batch.unique()):
+        packed, in_torch, *_ = results.timed(dataset, batch=batch)
+        gains.append(in_torch.times_packed)
+        parts.append(f"{in_torch.times_packed:.1f}x at batch {batch}{_noisy(packed, in_torch)}")
     yield claim(
         min(gains) > 1,
         f"{results.title(dataset)} as a whole is faster than its float twin in torch by {' and '.join(parts)}, on one thread.",
         f"{results.title(dataset)} as a whole, on one thread and over its float twin in torch, reaches {' and '.join(parts)}.",
     )
-    timed = results.one_image(dataset)
-    packed, others = timed[timed.contestant == "packed"].iloc[0], timed[timed.contestant != "packed"]
-    if not others.empty:
-        nearest = others.loc[others.times_packed.idxmin()]
-        yield claim(
-            nearest.times_packed > 1,
-            f"The fastest rival at batch {nearest.batch}, {nearest.contestant}, takes {nearest.times_packed:.1f} times "
-            f"as long{_noisy(packed, nearest)}.",
-            f"At batch {nearest.batch}, {nearest.contestant} is faster: it takes {nearest.times_packed:.2f} of the "
-            f"time{_noisy(packed, nearest)}.",
-        )
-    fastest = results.fastest_float32(dataset)
+    packed, _, fastest, rival = results.timed(dataset)
+    yield claim(
+        rival.times_packed > 1,
+        f"The fastest rival at batch {rival.batch}, {rival.contestant}, takes {rival.times_packed:.1f} times as long"
+        f"{_noisy(packed, rival)}.",
+        f"At batch {rival.batch}, {rival.contestant} is faster: it takes {rival.times_packed:.2f} of the time"
+        f"{_noisy(packed, rival)}.",
+    )
     yield claim(
         not fastest.contestant.startswith("torch"),
         f"Over the fastest float32 contestant, {fastest.contestant}, the gain is {fastest.times_packed:.1f}x"
@@ -229,10 +223,8 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
     )
     threads = rows.threads.max()
     if threads > 1:
-        on_several = results.one_image(dataset, threads)
-        shared = on_several[on_several.contestant == "packed"].iloc[0]
+        shared, _, on_all, _ = results.timed(dataset, threads)
         gain = packed.milliseconds_per_image / shared.milliseconds_per_image
-        on_all = results.fastest_float32(dataset, threads)
         yield claim(
             gain < HARDLY,
             f"{threads} threads hardly help at this batch: over the fastest engine that runs the float twin in float32 on as many, "

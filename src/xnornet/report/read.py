@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,15 @@ OPTIMIZATION = (
 
 class ReportError(ValueError):
     """A file under metrics/ or plots/ is missing, or does not hold what the report needs."""
+
+
+class Timed(NamedTuple):
+    """Rows of inference times: the packed network's, and the fastest of torch in float32, of all in float32, of all."""
+
+    packed: pd.Series
+    in_torch: pd.Series
+    float32: pd.Series
+    rival: pd.Series
 
 
 class Results:
@@ -186,21 +195,6 @@ class Results:
         wanted = ("float_bytes", "packed_bytes", "ratio", "binary_share")
         return self.json(f"metrics/memory/{dataset}.json", dataset, "memory", wanted=wanted)
 
-    def inference(self, dataset: str) -> dict[str, Any]:
-        """Times by batch size and thread count."""
-        path, keys = f"metrics/inference/{dataset}.json", (dataset, "inference")
-        times = self.json(path, *keys)
-        for batch, by_threads in times.items():
-            for threads in by_threads:
-                self.json(path, *keys, batch, threads, wanted=("packed_ms", "speedup"))
-        return times
-
-    def single(self, dataset: str) -> tuple[str, dict[str, float]]:
-        """The smallest batch size, and its times on one thread."""
-        batch = min(self.inference(dataset), key=lambda name: int(name.removeprefix("batch")))
-        path = f"metrics/inference/{dataset}.json"
-        return batch.removeprefix("batch"), self.json(path, dataset, "inference", batch, "threads1")
-
     def inference_rows(self, dataset: str) -> pd.DataFrame:
         """The times of every contestant that ran."""
         rows = self.csv(
@@ -210,15 +204,14 @@ class Results:
         )
         return rows[rows.milliseconds_per_image.notna()]
 
-    def one_image(self, dataset: str, threads: int = 1) -> pd.DataFrame:
-        """Of those times, the smallest batch's on so many threads."""
-        rows = self.inference_rows(dataset)
-        return rows[(rows.threads == threads) & (rows.batch == rows.batch.min())]
-
-    def fastest_float32(self, dataset: str, threads: int = 1) -> pd.Series:
-        """Of those, the fastest engine that runs the float twin in float32."""
-        rows = self.one_image(dataset, threads)
-        return rows[rows.contestant.str.contains("float32")].sort_values("milliseconds_per_image").iloc[0]
+    def timed(self, dataset: str, threads: int = 1, batch: int | None = None) -> Timed:
+        """Of those times, those of one batch size, the smallest if not given, on so many threads."""
+        rows = self.inference_rows(dataset).sort_values("milliseconds_per_image")
+        rows = rows[(rows.threads == threads) & (rows.batch == (rows.batch.min() if batch is None else batch))]
+        packed = rows.contestant == "packed"
+        float32 = rows.contestant.str.contains("float32")
+        in_torch = rows.contestant.str.startswith("torch float32")
+        return Timed(*(rows[chosen].iloc[0] for chosen in (packed, in_torch, float32, ~packed)))
 
     def samples(self, dataset: str) -> NDArray[np.uint8]:
         """The sheet of test images, (H, W) or (H, W, 3)."""
@@ -248,9 +241,15 @@ class Results:
         return self.csv(f"plots/sweeps/{axis}.csv", columns)
 
     def peaks(self, axis: str) -> dict[str, Any]:
-        """Peak rates measured with one sweep, in 10^9 multiply-accumulates a second."""
+        """Peak rates measured with one sweep, in 10^9 multiply-accumulates a second, and their `ratio`, R."""
         wanted = ("peak_popcount_gmacs", "peak_float32_gmacs")
-        return self.json(f"metrics/sweeps/{axis}.json", "sweep", axis, wanted=wanted)
+        peaks = self.json(f"metrics/sweeps/{axis}.json", "sweep", axis, wanted=wanted)
+        return peaks | {"ratio": peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]}
+
+    def looks_up(self) -> bool:
+        """Whether that machine's engine looks counts up: it has AVX2, but no popcount of vectors (docs/avx2.md)."""
+        flags = self.machine()["cpu"]["vector_flags"]
+        return "avx2" in flags and "avx512_vpopcntdq" not in flags
 
     def machine(self) -> dict[str, Any]:
         """The fingerprint of the machine that the timings come from."""

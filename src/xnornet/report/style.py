@@ -39,7 +39,7 @@ SETTINGS: Any = {
 
 
 @contextmanager
-def figure(folder: Path, name: str, width: float = 8, height: float = 4.5, **grid: Any) -> Iterator[tuple[Figure, Any]]:
+def figure(folder: Path, name: str, width: float, height: float, **grid: Any) -> Iterator[tuple[Figure, Any]]:
     """A figure and its axes, in inches, as plt.subplots makes them; written as SVG and PNG when the block ends."""
     with plt.rc_context(SETTINGS):
         drawn, axes = plt.subplots(figsize=(width, height), **grid)

@@ -28,26 +28,29 @@ def speedup(results: Results, folder: Path, axis: str) -> None:
     x_label, title, logarithmic = LAWFUL[axis]
     with figure(folder, f"speedup-{axis}", 8.5, 5.2) as (drawn, axes):
         axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper: 64 n/(n + 64)")
-        peaks = results.peaks(axis)
-        ratio = peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]
-        law = f"this machine: R n/(n + R), R = {ratio:.0f}"
+        law = f"this machine: R n/(n + R), R = {results.peaks(axis)['ratio']:.0f}"
         axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label=law)
         axes.plot(rows.value, rows.speedup_torch, "o-", color=COLOURS["xnor"], label="measured, over torch float32")
         axes.plot(rows.value, rows.speedup_loop, "s-", color=GREEN, label="measured, over a plain float32 loop")
         _mark_noisy(axes, rows[rows.noisy], "speedup_torch", "o")
         _mark_noisy(axes, rows[rows.loop_noisy], "speedup_loop", "s")
-        if logarithmic:
-            axes.set_xscale("log", base=2)
-        axes.set_xticks(rows.value, [str(v) for v in rows.value])
-        axes.minorticks_off()
-        axes.set_yscale("log", base=2)
-        axes.yaxis.set_major_formatter("{x:g}")
+        _scales(axes, rows, logarithmic)
         axes.set(xlabel=x_label, ylabel="speed-up (x, logarithmic)", title=f"{title}, one thread, packing included")
         drawn_values = rows[["law_paper", "law_machine", "speedup_torch", "speedup_loop"]].to_numpy()
         low, high = np.floor(np.log2(drawn_values.min())), np.ceil(np.log2(drawn_values.max()))
         axes.set_ylim(2.0**low * 0.93, 2.0**high * 1.07)  # with a tick at either end
         axes.legend(fontsize=10.5, loc="upper left", bbox_to_anchor=(0, -0.14), ncols=2)
         measured_on(drawn, results)
+
+
+def _scales(axes: Axes, rows: pd.DataFrame, logarithmic: bool) -> None:
+    """A tick for each value visited, speed-ups by factors of two."""
+    if logarithmic:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(rows.value, [str(value) for value in rows.value])
+    axes.minorticks_off()
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _mark_noisy(axes: Axes, noisy: pd.DataFrame, column: str, marker: str) -> None:
@@ -67,12 +70,7 @@ def flat(results: Results, folder: Path) -> None:
             axes.plot(rows.value, rows.law_paper, color=GREY, linestyle=":", label="paper's law")
             axes.plot(rows.value, rows.law_machine, color=BLACK, linestyle="--", label="this machine's law")
             _mark_noisy(axes, rows[rows.noisy], "speedup_torch", "o")
-            if logarithmic:
-                axes.set_xscale("log", base=2)
-            axes.set_xticks(rows.value, [str(v) for v in rows.value])
-            axes.minorticks_off()
-            axes.set_yscale("log", base=2)
-            axes.yaxis.set_major_formatter("{x:g}")
+            _scales(axes, rows, logarithmic)
             axes.set(xlabel=x_label, title=title)
         grid[0].set_ylabel("speed-up (x, logarithmic)")
         grid[0].legend(fontsize=10, loc="center", bbox_to_anchor=(0.5, 0.62))
@@ -98,7 +96,7 @@ def roofline(results: Results, folder: Path) -> None:
         axes.set_xticks(rows.value, [str(v) for v in rows.value])
         axes.set(
             yscale="log",
-            xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
+            xlabel=LAWFUL["input_channels"][0],
             ylabel="10⁹ multiply-accumulates a second",
             title="Rates reached and measured peaks, one thread",
         )
@@ -120,7 +118,7 @@ def time_shares(results: Results, folder: Path) -> None:
             axes.annotate(f"{1e6 * seconds:.3g} µs", (place, 100), (0, 4), textcoords="offset points", ha="center")
         axes.set_xticks(x, [str(v) for v in rows.value])
         axes.set(
-            xlabel="input channels c (14x14 image, 3x3 kernel, 256 filters)",
+            xlabel=LAWFUL["input_channels"][0],
             ylabel="share of the time (%)",
             ylim=(0, 108),
             title="Where a binary layer's time goes (above: end to end)",

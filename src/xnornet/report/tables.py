@@ -128,20 +128,16 @@ def inference(results: Results) -> pd.DataFrame:
     """Milliseconds an image by batch size and threads: the float twin in torch, and the packed network."""
     rows = []
     for dataset in results.datasets:
-        for (batch, threads), timed in results.inference_rows(dataset).groupby(["batch", "threads"]):
-            times = timed.sort_values("milliseconds_per_image")
-            packed = times[times.contestant == "packed"].iloc[0]
-            best = times[times.contestant.str.startswith("torch float32")].iloc[0]
-            fastest = times[times.contestant.str.contains("float32")].iloc[0]
-            rival = times[times.contestant != "packed"].iloc[0]
+        for batch, threads in results.inference_rows(dataset).groupby(["batch", "threads"]).groups:
+            packed, in_torch, fastest, rival = results.timed(dataset, threads, batch)
             rows.append(
                 {
                     "network": results.title(dataset),
                     "batch": str(batch),
                     "threads": str(threads),
-                    "float, torch": f"{digits(best.milliseconds_per_image, 4)} ms{_star(best.noisy)}",
+                    "float, torch": f"{digits(in_torch.milliseconds_per_image, 4)} ms{_star(in_torch.noisy)}",
                     "XNOR, packed": f"{digits(packed.milliseconds_per_image, 4)} ms{_star(packed.noisy)}",
-                    "speed-up": f"{best.times_packed:.1f}x{_star(best.noisy or packed.noisy)}",
+                    "speed-up": f"{in_torch.times_packed:.1f}x{_star(in_torch.noisy or packed.noisy)}",
                     "over the fastest float32 engine": f"{fastest.times_packed:.1f}x ({_engine(fastest.contestant)})"
                     + _star(fastest.noisy or packed.noisy),
                     "over the fastest rival": f"{rival.times_packed:.1f}x ({_engine(rival.contestant)})"
@@ -259,11 +255,7 @@ def summary(results: Results) -> pd.DataFrame:
     for dataset in results.datasets:
         pace = results.pace(dataset)
         seconds = [pace[variant]["seconds_per_epoch"] for variant in ("float", "xnor")]
-        alone = results.one_image(dataset)
-        packed = alone[alone.contestant == "packed"].iloc[0]
-        in_torch = alone[alone.contestant.str.startswith("torch float32")].sort_values("milliseconds_per_image").iloc[0]
-        fastest = results.fastest_float32(dataset)
-        rival = alone[alone.contestant != "packed"].sort_values("milliseconds_per_image").iloc[0]
+        packed, in_torch, fastest, rival = results.timed(dataset)
         rows.append(
             {
                 "network": results.title(dataset),
