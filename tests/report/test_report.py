@@ -231,6 +231,15 @@ def test_a_missing_column_of_times_is_named(column: str, results: Results) -> No
         render(results)
 
 
+@pytest.mark.parametrize("contestant", ["packed", "torch float32"])
+def test_missing_times_are_named(contestant: str, results: Results) -> None:
+    path = results.root / "plots/inference/mnist.csv"
+    rows = pd.read_csv(path)
+    rows[~rows.contestant.str.startswith(contestant)].to_csv(path, index=False)
+    with pytest.raises(ReportError, match=r"plots/inference/mnist\.csv has no time of .* on 1 thread: delete it"):
+        render(results)
+
+
 def test_wrong_values_are_named_with_file_and_key(results: Results, change: Callable[..., None]) -> None:
     change("metrics/train/mnist-xnor.json", "mnist", "xnor", test_accuracy=float("nan"))
     with pytest.raises(ReportError, match=r"metrics/train/mnist-xnor\.json: mnist\.xnor\.test_accuracy is nan"):

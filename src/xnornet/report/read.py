@@ -205,12 +205,17 @@ class Results:
         return rows[rows.milliseconds_per_image.notna()]
 
     def timed(self, dataset: str, threads: int = 1, batch: int | None = None) -> Timed:
-        """Of those times, those of one batch size, the smallest if not given, on so many threads."""
+        """Of those times, those of one batch size, the smallest if not given, on so many threads. ReportError."""
         rows = self.inference_rows(dataset).sort_values("milliseconds_per_image")
         rows = rows[(rows.threads == threads) & (rows.batch == (rows.batch.min() if batch is None else batch))]
         packed = rows.contestant == "packed"
         float32 = rows.contestant.str.contains("float32")
         in_torch = rows.contestant.str.startswith("torch float32")
+        if not (packed.any() and in_torch.any()):
+            raise ReportError(
+                f"plots/inference/{dataset}.csv has no time of the packed network or of torch in float32, on {threads} "
+                f"thread{'s' * (threads > 1)}: delete it and run `dvc repro`"
+            )
         return Timed(*(rows[chosen].iloc[0] for chosen in (packed, in_torch, float32, ~packed)))
 
     def samples(self, dataset: str) -> NDArray[np.uint8]:
