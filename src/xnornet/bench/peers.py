@@ -1,6 +1,7 @@
 """Other engines, where installed (`pip install xnornet[peers]`): ONNX Runtime and OpenVINO, one layer each.
 
-A peer that is missing, or has no such layer, raises `SkippedError` with the reason, never ImportError.
+A peer that is missing, or has no such layer, raises `SkippedError` with the reason, never ImportError. So does torch's
+bfloat16, by `check_bfloat16`, where the CPU has none.
 """
 
 import importlib

@@ -36,7 +36,7 @@ class Rounds(NamedTuple):
 def make_rounds(offsets: Table, weights: Table, sizes: Table, runs: Table) -> Rounds:
     """Of the entries of a plan's taps, a word each: bytes to it, vectors to its weights, and how many bytes it has.
 
-    A byte has a vector of weights, of `vector` bytes.
+    A byte has a vector of weights, of `VECTOR` bytes.
     """
     opens, byte = _cut(sizes, runs)
     stretch, stretches = _stretches(offsets, sizes, opens, byte)
