@@ -131,7 +131,7 @@ def test_errors_name_the_file_and_what_is_wrong(data, tmp_path):
 
 @pytest.mark.parametrize("shape", [[1] * 65, [0, 2**63], [0, 2**40, 2**40]])
 def test_shapes_that_numpy_does_not_have_are_refused(data, shape, tmp_path):
-    """A tensor of none, or of one, may have any in a safetensors file."""
+    """A tensor of one value, or of none, may have any in a safetensors file."""
     size = int.from_bytes(data[:8], "little")
     header, body = json.loads(data[8 : 8 + size]), data[8 + size :]
     end, count = len(body), int(0 not in shape)
@@ -139,7 +139,7 @@ def test_shapes_that_numpy_does_not_have_are_refused(data, shape, tmp_path):
     text = json.dumps(header).encode()
     path = tmp_path / "network"
     path.write_bytes(len(text).to_bytes(8, "little") + text + body + b"1" * count)
-    with pytest.raises(FormatError, match=f"{path}.*(more|safetensors)"):
+    with pytest.raises(FormatError, match=f"{path}.*more: "):
         PackedNetwork.load(path)
 
 
