@@ -59,6 +59,14 @@ def test_rounds_count_every_nibble_once(lists):
         ]
 
 
+def test_the_example_of_the_docstring():
+    offsets, sizes = np.array([0, 8, 16, 24, 480, 488, 496, 504]), np.array([8, 5] * 4)
+    seen = make_rounds(offsets, np.array([0, 8, 13, 21, 26, 34, 39, 47]), sizes, np.array([[0, 49, 0, 8]]))
+    assert seen.rounds.tolist() == [[0, 4, 0, 2]] and seen.runs.tolist() == [[0, 49, 0, 1]]
+    assert seen.stretches.tolist() == [[0, 2, 0], [16, 2, 52], [480, 2, 104], [496, 2, 156]]
+    assert seen.parts.tolist() == [[0, 0, 9, 0], [108, 1728, 8, 2]]
+
+
 def test_a_window_of_whole_words_is_one_stretch_in_equal_parts():
     made = make_rounds(*tables([[(8, 0, 0)] * 36]))
     assert made.stretches.tolist() == [[0, 36, 0]]

@@ -113,6 +113,10 @@ class Sums(NamedTuple):
 
     With x and y a byte's two counts, which stay below 256, `plain` is x + 16 y. `shifted` is y in an odd byte. In an
     even one it is y + 16 x', since the lower nibbles of the odd byte after it, whose count is x', move into it.
+
+    For example, counts of x = 3, y = 5 in an even byte and of x' = 7, y' = 2 in the odd one after it are, as they are
+    found, the bytes 83 and 39. As a word that is 0x2753, and shifted 0x0275: the bytes 117 and 2. Back: y' = 2;
+    x' = 39 - 16 y' = 7; y = 117 - 16 x' = 5; x = 83 - 16 y = 3.
     """
 
     plain: ir.Value

@@ -57,7 +57,7 @@ class LookupTile(PixelCode):
     def emit(self) -> None:
         e, builder = self.e, self.e.ir
         self.clear(self.halfwords, HALFWORDS)
-        e.when(self.large, [], lambda _, __: self.clear(self.integers, INTEGERS))
+        e.when(self.large, lambda: self.clear(self.integers, INTEGERS))
         e.loop(self.rounds, [], self.pass_round)
         arguments = [self.op, self.source, self.target, self.bits, self.pixel, self.panel]
         sizes = [self.row_count, e.constant(2 * self.panels)]
@@ -81,7 +81,7 @@ class LookupTile(PixelCode):
             return e.loop(self.turns, [], count, unroll=False)
 
         e.loop(builder.sub(end, first), [], count_part, unroll=False)
-        return e.when(self.large, [], lambda _, __: self.enlarge())
+        return e.when(self.large, self.enlarge)
 
     def count_pairs(
         self, turn: ir.Value, places: ir.Value, weights: list[ir.Value], threes: ir.Value, rest: ir.Value

@@ -31,8 +31,8 @@ class LookupEpilogue(CountTile):
     def epilogue(self, mode: int, accumulators: list[list[ir.Value]]) -> None:
         large = self.e.ir.trunc(self.field("large"), i1)
         if mode == Mode.COUNTS:
-            self.e.when(self.e.ir.not_(large), [], lambda _, __: self.compare_halfwords())
-            self.e.when(large, [], lambda _, __: self.finish_groups(mode))
+            self.e.when(self.e.ir.not_(large), self.compare_halfwords)
+            self.e.when(large, lambda: self.finish_groups(mode))
         else:
             self.finish_groups(mode)
 
@@ -83,13 +83,13 @@ class LookupEpilogue(CountTile):
                 number = builder.add(builder.mul(row, self.groups), group)
                 halfwords, integers = e.advance(self.halfwords, number, 32), e.advance(self.integers, number, 64)
                 counts = builder.zext(e.load(halfwords, HALFWORDS, 32), INTEGERS)
-                finish(row, e.when(large, [counts], lambda _, __: [e.load(integers, INTEGERS, 32)]))
+                finish(row, e.when(large, lambda: [e.load(integers, INTEGERS, 32)], otherwise=[counts]))
                 return []
 
             return e.loop(self.row_count, [], finish_row, unroll=False)
 
         e.loop(whole, [], lambda group, _: finish_group(group, False), unroll=False)
-        return e.when(builder.icmp_signed(">", rest, e.constant(0)), [], lambda _, __: finish_group(whole, True))
+        return e.when(builder.icmp_signed(">", rest, e.constant(0)), lambda: finish_group(whole, True))
 
     def store_floats(self, value: ir.Value, address: ir.Value, mask: ir.Value | None) -> None:
         """Of a group that is not whole, one float after the other: AVX2's masked stores are slow on AMD's cores."""

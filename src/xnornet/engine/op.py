@@ -1,7 +1,7 @@
 """One operation of a program: the record that Python fills in and the kernels read, all addresses and sizes.
 
 A program is an array of these records, and the kernels check nothing: `layers` and, for whole networks, `graph` check
-sizes and limits before `steps` and `builder` write a record, and `weights` refuses offsets that a table cannot hold.
+sizes and limits before `steps` and `builder` write a record, and `geometry` refuses offsets that a table cannot hold.
 """
 
 from enum import IntEnum

@@ -36,7 +36,16 @@ class Rounds(NamedTuple):
 def make_rounds(offsets: Table, weights: Table, sizes: Table, runs: Table) -> Rounds:
     """Of the entries of a plan's taps, a word each: bytes to it, vectors to its weights, and how many bytes it has.
 
-    A byte has a vector of weights, of `VECTOR` bytes.
+    A byte has a vector of weights, of `VECTOR` = 64 bytes. For example, all taps of a 2x2 kernel on 100 channels, 8
+    bytes in a pixel's first word and 5 in its second, in an image of 480 bytes a row:
+
+        offsets   0  8  16  24  480  488  496  504        rounds     (stretches 0 to 4, parts 0 to 2)
+        weights   0  8  13  21   26   34   39   47        stretches  (0, 2, 0) (16, 2, 52) (480, 2, 104) (496, 2, 156)
+        sizes     8  5   8   5    8    5    8    5        parts      (0, 0, 9, 0) (108, 1728, 8, 2)
+
+    Each pixel's two words lie together; the second pixel's 13 bytes have the places from 4 x 13 on. All 52 bytes of
+    weights follow each other, in two parts: 9 threes; then, 4 x 27 and 64 x 27 bytes further on, 8 threes and 2
+    nibbles.
     """
     opens, byte = _cut(sizes, runs)
     stretch, stretches = _stretches(offsets, sizes, opens, byte)

@@ -5,6 +5,12 @@ has some. At the end of each operation all wait for its last units, which the ne
 
 A network takes less time than waking a thread does. So the helpers of a `Team`, once awake, stay in compiled code and
 look for the next job for about a millisecond before they sleep again.
+
+    leader   writes the arguments; `offer`           claims and finishes units, waits; ...        `close`
+    helper   `another_job`            `enter`, reads the arguments, claims and finishes ...  `leave`     `another_job`
+
+`close` first bars the door and then waits until nobody is inside: a helper that has not entered by then finds it
+barred, and one that has leaves before the arguments are written anew.
 """
 
 from collections.abc import Callable

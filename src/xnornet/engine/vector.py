@@ -194,10 +194,10 @@ class Emitter:
         return node
 
     def when(
-        self, condition: ir.Value, state: Sequence[ir.Value], body: Callable[[ir.Value, list[ir.Value]], list[ir.Value]]
+        self, condition: ir.Value, body: Callable[[], list[ir.Value]], otherwise: Sequence[ir.Value] = ()
     ) -> list[ir.Value]:
-        """`if condition: state = body(0, state)`."""
-        return self.loop(self.ir.zext(condition, i64), state, body)
+        """`body() if condition else otherwise`."""
+        return self.loop(self.ir.zext(condition, i64), otherwise, lambda _, __: body())
 
     def loop(
         self,
