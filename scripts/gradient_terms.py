@@ -17,8 +17,7 @@ from xnornet.nn import binarize
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.loop import Loop, Run
 from xnornet.nn.training import make_network
-from xnornet.params import load
-from xnornet.study import settings_of
+from xnornet.params import load, settings_of
 
 MEAN_OF = 20
 LAYERS = {"conv2": (50, 20, 5, 5), "fc1": (500, 800)}
@@ -34,6 +33,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=500)
     steps = parser.parse_args().steps
+    if steps < 5 * (MEAN_OF + 1):
+        parser.error(f"--steps must be at least {5 * (MEAN_OF + 1)}, not {steps}")
     torch.set_num_threads(1)
     params = load()
     settings = settings_of(params.mnist, params.study, params.study.base)

@@ -23,25 +23,37 @@ ABSENT = ("deleted", "not in cache")
 
 def main() -> None:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
-    absent: set[str] = set()
-    stale = [*changes(lock, absent), *chain(lock), *packed(lock)]
-    problems = [*stale, *readme()]
+    stages, absent = dvc("stage", "list", "--name-only").split(), set[str]()
+    others = [name for name in lock if name not in stages]  # of data sets that params.yaml no longer names
+    never = [f"{name}: never run here" for name in stages if name not in lock]
+    stale = [*never, *changes(lock, absent), *chain(lock, stages), *packed(lock)]
+    problems = [*stale, *([] if others else readme())]
     print("\n".join(problems), end="\n" * bool(problems))
     if absent:
         print(f"not here, compared by digest alone: {', '.join(sorted(absent))}")
+    if others:
+        print(f"not looked at, since params.yaml has other `datasets`: README.md, {', '.join(others)}")
     if problems:
         count = "1 thing does" if len(problems) == 1 else f"{len(problems)} things do"
         sys.exit(f"{count} not belong together" + ": `dvc repro` makes them anew" * bool(stale))
-    print(f"{len(lock)} stages: code, parameters, metrics, plots, report and README belong together")
+    whole = "metrics, plots and report" if others else "metrics, plots, report and README"
+    print(f"{len(stages)} stages: code, parameters, {whole} belong together")
+
+
+def dvc(*arguments: str) -> str:
+    """What `dvc ARGUMENTS` prints."""
+    done = subprocess.run(["dvc", *arguments], cwd=ROOT, check=False, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"error: dvc {arguments[0]} failed: {done.stderr.strip()}")
+    return done.stdout
 
 
 def changes(lock: dict[str, Any], absent: set[str]) -> Iterator[str]:
-    """What DVC finds changed since dvc.lock was written. Adds to `absent` what is not here at all."""
+    """What DVC finds changed since dvc.lock was written, of stages that it has. Adds to `absent` what is not here."""
     md5s = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
-    done = subprocess.run(["dvc", "status", "--json"], cwd=ROOT, check=False, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"error: dvc status failed: {done.stderr.strip()}")
-    for stage, entries in json.loads(done.stdout).items():
+    for stage, entries in json.loads(dvc("status", "--json")).items():
+        if stage not in lock:
+            continue
         for kind, paths in (pair for entry in entries if isinstance(entry, dict) for pair in entry.items()):
             for path, state in paths.items():
                 if isinstance(state, dict):  # parameters
@@ -62,11 +74,11 @@ def is_ignored(path: str) -> bool:
     return subprocess.run(["git", "check-ignore", "--quiet", path], cwd=ROOT, check=False).returncode == 0
 
 
-def chain(lock: dict[str, Any]) -> Iterator[str]:
-    """Whether each stage read what the stage before it wrote."""
+def chain(lock: dict[str, Any], stages: list[str]) -> Iterator[str]:
+    """Whether each of these stages read what the stage before it wrote."""
     written = {out["path"]: out["md5"] for stage in lock.values() for out in stage.get("outs", [])}
-    for name, stage in lock.items():
-        for dep in stage.get("deps", []):
+    for name in stages:
+        for dep in lock.get(name, {}).get("deps", []):
             if written.get(dep["path"], dep["md5"]) != dep["md5"]:
                 yield f"{name}: read another {dep['path']} than the pipeline wrote"
 
@@ -85,9 +97,9 @@ def packed(lock: dict[str, Any]) -> Iterator[str]:
 
 
 def readme() -> Iterator[str]:
-    """Whether README.md shows REPORT.md's summary."""
+    """Whether README.md shows REPORT.md's tables."""
     if updated() != (ROOT / "README.md").read_text(encoding="utf-8"):
-        yield "README.md: its summary is not REPORT.md's: run scripts/readme.py"
+        yield "README.md: its tables are not REPORT.md's: run scripts/readme.py"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from xnornet.nn.models import LeNet5, ResNet18
 from xnornet.params import Dataset, ParamsError, known, load
+from xnornet.params.trainings import SIZES
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -38,11 +40,11 @@ def test_the_committed_file_is_valid() -> None:
         (r"learning_rate: 0\.05", "learning_rate: .nan", r"mnist\.float\.learning_rate"),
         (r"learning_rate: 0\.05", "learning_rat: 0.05", r"mnist\.float\.learning_rat: unknown parameter"),
         (
-            r"datasets:\n  - mnist",
-            "datasets:\n  - cifar10",
+            r"datasets:\n- mnist",
+            "datasets:\n- cifar10",
             r"datasets: cifar10 is named twice in \['cifar10', 'cifar10'\]",
         ),
-        (r"batches:\n    - 1", "batches:\n    - 64", r"bench\.batches: 64 is named twice"),
+        (r"batches:\n  - 1", "batches:\n  - 64", r"bench\.batches: 64 is named twice"),
         ("gradient: corrected", "gradient: exact", r"mnist\.xnor\.gradient: .*'corrected', 'paper', 'det"),
         *(
             (
@@ -61,7 +63,7 @@ def test_the_committed_file_is_valid() -> None:
         (r"      clamp: true\n    paper", "    paper", r"study: one arm must give all of .*: none does"),
         ("name: lenet5", "name: alexnet", r"mnist\.model: .*'lenet5', 'resnet18'"),
         ("name: lenet5", "name: lenet5\n    width: 3", r"mnist\.model\.width: unknown parameter"),
-        ("  - mnist", "  - imagenet", r"datasets\.0: .*'mnist'.*imagenet"),
+        ("- mnist", "- imagenet", r"datasets\.0: .*'mnist'.*imagenet"),
         (
             r"warmup_epochs: 2\.0",
             "warmup_epochs: 300",
@@ -82,6 +84,20 @@ def test_the_committed_file_is_valid() -> None:
             "compile: maybe",
             r"^[^\n]*mnist\.float\.compile: .*True, False or 'auto' \(it is 'maybe'\)$",
         ),
+        ("compile: false", "compile: 1", r"mnist\.float\.compile: must be True, False or 'auto' \(it is 1\)$"),
+        (
+            "    - without clamping\n",
+            "    - without lamping\n",
+            r"params\.yaml: mnist\.study\.arms: unknown arm 'without lamping': choose from 'corrected', 'paper', ",
+        ),
+        (
+            "    - learning rate 0.01\n",
+            "",
+            r"mnist\.study\.arms: 'learning rate 0\.01, paper' is compared with 'learning rate 0\.01': add that arm",
+        ),
+        ("image_size: 28", "image_size: 16", r"mnist: study\.image_size must be 28 for lenet5, not 16$"),
+        ("image_size: 16 .*", "image_size: 33", r"cifar10: study\.image_size must be 8 to 32 for resnet18, not 33$"),
+        ("image_size: 28", "image_size: 28\n    width: 4", r"mnist: study\.width is 4, but lenet5 has no width"),
         ("runtime:", "runtimes:", r"runtimes: unknown parameter"),
         ("  device: auto", "  device: tpu", r"runtime\.device: .*tpu"),
         ("  seed: 0", "  seed: 0\n  seed: 1", r'not valid YAML: found duplicate key "seed" .*, line \d+$'),
@@ -129,3 +145,9 @@ def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(ParamsError, match="unknown data set 'imagenet': choose from mnist, cifar10, digits, shapes"):
         known("data set", "imagenet", Dataset)
+
+
+def test_sizes_are_those_of_the_networks() -> None:
+    assert {"lenet5": LeNet5, "resnet18": ResNet18}.keys() == SIZES.keys()
+    for network, name in ((LeNet5, "lenet5"), (ResNet18, "resnet18")):
+        assert SIZES[name] == (network.smallest_image, network.image_size)

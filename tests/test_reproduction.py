@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 from workspace import copy_repository, cut_to_seconds, digests, edit_params, environment, unequal  # noqa: E402 (a script)
 
-TIMINGS = {"machine", "bench", "pace", "sweep", "report"}
+TIMINGS = {"machine", "bench", "layers", "pace", "sweep", "report"}
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -151,7 +151,7 @@ def other_data(path: Path) -> None:
         ),
         ("metrics/memory/digits.json", Path.unlink, "metrics/memory/digits.json is deleted"),
         ("REPORT.md", append("Better than ever.\n"), "REPORT.md is modified"),
-        ("README.md", replace("digits, LeNet-5", "DIGITS"), "README.md: its summary is not REPORT.md's"),
+        ("README.md", replace("digits, LeNet-5", "DIGITS"), "README.md: its tables are not REPORT.md's"),
         ("data/digits.safetensors", other_data, "data/digits.safetensors is modified"),
         ("README.md", replace("<!-- /summary -->", ""), "README.md must have one place marked <!-- summary: ... -->"),
     ],
@@ -163,3 +163,13 @@ def test_verify_names_what_does_not_belong(
     assert "belong together" in run(other, sys.executable, "scripts/verify.py")
     change(other / path)
     assert complaint in run(other, sys.executable, "scripts/verify.py", status=1)
+
+
+def test_verify_leaves_out_what_is_not_in_this_pipeline(built: Path, tmp_path: Path) -> None:
+    other = clone(built, tmp_path / "clone")
+    edit_params(other, {"datasets": ["digits"]})
+    run(other, "dvc", "repro", "--single-item", "report")
+    said = run(other, sys.executable, "scripts/verify.py")
+    assert "since params.yaml has other `datasets`: README.md, " in said and "train@shapes-xnor" in said
+    edit_params(other, {"datasets": ["digits", "mnist"]})
+    assert "train@mnist-xnor: never run here" in run(other, sys.executable, "scripts/verify.py", status=1)

@@ -10,8 +10,8 @@ import pytest
 
 import xnornet.study as under_test
 from xnornet.data import Images, Prepared
-from xnornet.params import RESIDUAL, Arm, Params, ParamsError, Runtime, Study
-from xnornet.study import compared_with, settings_of, shrink, study, summary
+from xnornet.params import RESIDUAL, Arm, Params, ParamsError, Runtime, Study, compared_with, settings_of
+from xnornet.study import shrink, study, summary
 
 RUNTIME = Runtime(device="cpu", threads=1, seed=0)
 FIRST = Arm(
@@ -91,7 +91,7 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
 def test_an_arm_that_its_network_cannot_have_is_refused(name: str, params: Params) -> None:
     arm = Arm(output_norm=True).model_copy(update={name: True})
     assert getattr(settings_of(params.cifar10, PLAN, arm).xnor, name)
-    with pytest.raises(ParamsError, match=rf"study: .*{name} is true, but lenet5 has no residual stream"):
+    with pytest.raises(ParamsError, match=rf"study.arms: .*{name} is true, but lenet5 has no residual stream"):
         settings_of(params.mnist, PLAN, arm)
 
 
@@ -114,7 +114,7 @@ def test_an_arm_is_compared_with_another_one(params: Params) -> None:
 @pytest.mark.parametrize(
     ("arms", "message"),
     [
-        (["corrected", "papyrus"], "unknown arm 'papyrus': choose from corrected"),
+        (["corrected", "papyrus"], "unknown arm 'papyrus': choose from 'corrected', 'paper'"),
         (["corrected", "same"], "'same' is the same training as 'corrected'"),
         (["paper", "clamped paper"], "'clamped paper' is the same training as 'paper'"),
     ],

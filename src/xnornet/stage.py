@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -36,12 +37,22 @@ def _alone(name: str) -> Iterator[None]:
     """
     path = Path(".ckpt/locks") / (re.sub(r"[^\w.-]", "_", name)[:100] + ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="ascii") as file:
+    with path.open("a+", encoding="ascii") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{name}: waiting for another run of this stage to end", file=sys.stderr, flush=True)
+            file.seek(0)
+            process = file.read()
+            print(
+                f"{name}: waiting for another run of this stage, process {process}, to end. (It began first, and this "
+                f"one will then do the same again. To have this one go on from its last checkpoint: kill {process})",
+                file=sys.stderr,
+                flush=True,
+            )
             fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield
 
 

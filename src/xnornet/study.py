@@ -16,7 +16,7 @@ from xnornet.data import Images, Prepared
 from xnornet.files import write_json
 from xnornet.nn.checkpoint import earlier_result, key
 from xnornet.nn.training import fit
-from xnornet.params import Arm, DatasetParams, Optimization, ParamsError, Runtime, Study, Xnor, check_stream
+from xnornet.params import DatasetParams, Runtime, Study, arms_of, compared_with, settings_of
 
 SOURCE = Path(__file__).read_text(encoding="utf-8")
 
@@ -79,45 +79,6 @@ def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
         low, high = ttest_rel(accuracy[arm], accuracy[other]).confidence_interval(0.95)
         result[arm] |= {"difference": (accuracy[arm] - accuracy[other]).mean(), "low": low, "high": high}
     return {arm: {name: round(float(value), 4) for name, value in values.items()} for arm, values in result.items()}
-
-
-def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
-    """The arms of this data set; ParamsError if one is unknown, or two are the same training."""
-    unknown = [name for name in params.study.arms if name not in plan.arms]
-    if unknown:
-        raise ParamsError(f"study: unknown arm {unknown[0]!r}: choose from {', '.join(plan.arms)}")
-    seen: dict[str, str] = {}
-    for name in params.study.arms:
-        twin = seen.setdefault(settings_of(params, plan, plan.arms[name]).xnor.model_dump_json(), name)
-        if twin != name:
-            raise ParamsError(f"study.arms: {name!r} is the same training as {twin!r}: remove one of them")
-    return {name: plan.arms[name] for name in params.study.arms}
-
-
-def compared_with(arms: dict[str, Arm]) -> dict[str, str]:
-    """The arm that each one is compared with, the first with itself; ParamsError if a data set lacks it."""
-    first = next(iter(arms))
-    names = {name: arm.against or first for name, arm in arms.items()} | {first: first}
-    for name, other in names.items():
-        if other not in arms:
-            raise ParamsError(f"study: {name!r} is compared with {other!r}: add that arm")
-    return names
-
-
-def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
-    """The parameters of one training: the study's recipe and size, and what the base and this arm say."""
-    short = params.study
-    if short.width and "width" not in type(params.model).model_fields:
-        raise ParamsError(f"study.width is {short.width}, but {params.model.name} has no width: remove it")
-    model = params.model.model_copy(update={"width": short.width} if short.width else {})
-    recipe = {name: getattr(short, name) for name in Optimization.model_fields}
-    base, own = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
-    xnor = Xnor.model_validate(recipe | base | own)
-    try:
-        check_stream(params.model, xnor)
-    except ValueError as error:
-        raise ParamsError(f"study: in an arm, {error}") from None
-    return params.model_copy(update={"model": model, "xnor": xnor})
 
 
 def shrink(data: Prepared, size: int) -> Prepared:

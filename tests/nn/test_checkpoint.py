@@ -70,6 +70,14 @@ def test_saving_takes_two_percent_of_the_time(tmp_path: Path, monkeypatch: pytes
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["key-00011.pt", "key-00014.pt"]
 
 
+def test_the_newest_checkpoints_are_kept_however_long_the_training(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, "key")
+    for epoch in (99_998, 99_999, 100_000):
+        checkpoints.save(epoch, {"epoch": epoch}, last=True)
+    assert checkpoints.load(torch.device("cpu")) == {"epoch": 100_000}
+    assert {path.name for path in tmp_path.iterdir()} == {"key-99999.pt", "key-100000.pt"}
+
+
 def test_a_training_removes_another_s_checkpoints_when_it_has_its_own(tmp_path: Path) -> None:
     first, second = (Checkpoints(tmp_path, name) for name in ("first", "second"))
     first.save(1, {"epoch": 1}, last=True)

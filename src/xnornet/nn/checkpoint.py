@@ -18,7 +18,7 @@ import torchvision
 from xnornet.files import atomic
 
 PACKAGE = Path(__file__).parents[1]
-CODE = (PACKAGE / "nn", PACKAGE / "data", PACKAGE / "params.py")
+CODE = (PACKAGE / "nn", PACKAGE / "data", PACKAGE / "params")
 KEPT = 2
 DIGEST = hashlib.sha256().digest_size
 OVERHEAD = 0.02  # checkpoints may take this share of the training time
@@ -102,4 +102,6 @@ class Checkpoints:
         return self.folder / f"{self.key}-{epoch:05d}.pt"
 
     def _existing(self) -> list[Path]:
-        return sorted(self.folder.glob(f"{self.key}-*.pt"), reverse=True)
+        """The newest first."""
+        paths = self.folder.glob(f"{self.key}-*.pt")
+        return sorted(paths, key=lambda path: int(path.stem.rpartition("-")[2]), reverse=True)
