@@ -51,7 +51,9 @@ def train(model: nn.Sequential, images: np.ndarray, classes: np.ndarray, epochs:
 
 
 def main() -> None:
-    (path,) = sys.argv[1:]
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    path = sys.argv[1]
     torch.manual_seed(0)
     images, classes = digits()
     seen, unseen = slice(None, 1400), slice(1400, None)

@@ -9,7 +9,7 @@ from xnornet import ablation as under_test
 from xnornet.ablation import _silenced, without_stages
 from xnornet.data import Images, Prepared, prepare
 from xnornet.nn import ResNet18, build_model
-from xnornet.nn.evaluate import predict
+from xnornet.nn.evaluate import accuracy, predict
 from xnornet.params import Data, Split
 
 SPLIT = Split(seed=0, validation=100)
@@ -44,6 +44,16 @@ def test_a_stage_whose_convolutions_add_a_constant_is_worth_nothing(shapes: Prep
     changed = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == {f"blocks.{b}.conv{c}.norm.{p}" for b in (4, 5) for c in (1, 2) for p in ("weight", "bias")}
     assert not any("added" in vars(block) or block._forward_hooks for block in model.blocks)
+
+
+def test_each_stage_is_left_out_in_turn(shapes: Prepared, model: ResNet18) -> None:
+    _, validation = shapes.split(SPLIT.validation, SPLIT.seed)
+    images, labels = torch.from_numpy(validation.images), torch.from_numpy(validation.labels).long()
+    seen = without_stages(model, shapes, SPLIT)["stages"]
+    for number in range(1, 5):
+        with _silenced(list(model.blocks[2 * number - 2 : 2 * number])):
+            assert seen[f"stage{number}"]["accuracy_without"] == accuracy(predict(model, images), labels)
+    assert any(seen[f"stage{number}"]["accuracy_without"] != seen["accuracy"] for number in range(1, 5))
 
 
 def test_what_the_convolutions_add_is_replaced_by_its_mean(shapes: Prepared, model: ResNet18) -> None:

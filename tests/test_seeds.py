@@ -1,13 +1,15 @@
 """More seeds: other trainings of the same settings, which outlive a kill, and their mean and deviation."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import xnornet.seeds as under_test
-from xnornet.data import Prepared
+from xnornet.data import Images, Prepared
 from xnornet.nn.checkpoint import Checkpoints
 from xnornet.params import DatasetParams, Params, Runtime
 from xnornet.seeds import summary, train_seeds
@@ -54,6 +56,14 @@ def test_a_row_a_seed_and_the_first_is_taken_as_it_is(train: Trainer, settings: 
     others = rows[rows.seed > 7]
     assert others.test_accuracy.between(15, 100).all()
     assert not others.duplicated(["test_accuracy", "validation_accuracy"]).any(), "two trainings are the same"
+
+
+def test_the_test_images_are_those_that_are_tested(digits: Prepared, settings: DatasetParams, tmp_path: Path) -> None:
+    """Given wrong labels, which training and validation images are not."""
+    wrong = Images(digits.test.images, (digits.test.labels + 1) % np.uint8(10))
+    settings = settings.model_copy(update={"seeds": 2})
+    row = Trainer(replace(digits, test=wrong))(settings, tmp_path).iloc[1]
+    assert row.test_accuracy < 20 and row.validation_accuracy > 60
 
 
 def test_more_seeds_or_fewer_train_none_again(train: Trainer, settings: DatasetParams, tmp_path: Path) -> None:

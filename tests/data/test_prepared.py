@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save as serialize
 
 from xnornet.data import DataError, Images, Prepared, prepare
 from xnornet.params import Data
@@ -58,7 +59,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         Prepared.load(path)
     prepare("digits", DIGITS).save(path)
     whole = path.read_bytes()
-    for damaged in (whole[:1000], b"", whole[:8] + b"x" + whole[9:]):
+    deep = serialize({"x": np.zeros(1)}, {"about": "[" * 100_000})
+    for damaged in (whole[:1000], b"", whole[:8] + b"x" + whole[9:], deep):
         path.write_bytes(damaged)
         with pytest.raises(DataError, match="delete it and prepare it again"):
             Prepared.load(path)

@@ -1,11 +1,12 @@
 """Binary layers against sums written out, and networks against the numbers they are known by."""
 
+import re
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from xnornet.nn import XnorConv2d, XnorLinear, binary_layers, build_model, count_parameters, scaled_sign, sign_ste
 from xnornet.nn.layers import Normalize
@@ -97,6 +98,15 @@ def test_evaluation_counts_exactly() -> None:
     layer.weight.data = torch.where(layer.weight >= 0, 1.0, -1.0)  # alpha = 1
     y = layer(torch.randn(2, 64, 8, 8))
     assert torch.equal(y, y.round()) and y.abs().max() > 10
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(XnorLinear(6, 4), (2, 4, 6)), (XnorLinear(6, 4), (6,)), (XnorConv2d(3, 4, 3), (3, 8, 8))]
+)
+def test_inputs_of_another_rank_are_refused(layer: nn.Module, shape: tuple[int, ...], training: bool) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"dimensions, but its shape is {shape}")):
+        layer.train(training)(torch.randn(shape))
 
 
 def test_input_scaling_is_equation_11() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save as serialize
 
 from tests.nn.trainings import RUNTIME, change, short
 from xnornet.data import Images, Prepared
@@ -15,7 +16,7 @@ from xnornet.nn.evaluate import loss_and_accuracy
 from xnornet.nn.layers import binary_layers
 from xnornet.nn.loop import TrainingError, learning_rate_factor
 from xnornet.nn.modelfile import ModelFileError, load_model, save_model
-from xnornet.nn.training import architecture, channel_statistics, fit, imitated, make_network
+from xnornet.nn.training import architecture, channel_statistics, fit, make_network
 from xnornet.params import RESIDUAL, Params, ParamsError, Restart, Variant
 
 
@@ -219,6 +220,20 @@ def test_a_restart_trains_on_from_the_weights_alone(digits: Prepared, params: Pa
     assert whole.curve[-1]["train_loss"] < once.curve[-1]["train_loss"]
 
 
+@pytest.mark.parametrize("content", ["3", '"a"', "null", "{}", "[" * 10_000])
+def test_a_file_with_another_description_is_named(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "digits-xnor.safetensors"
+    path.write_bytes(serialize({"x": torch.zeros(1)}, {"xnornet": content}))
+    with pytest.raises(ModelFileError, match=r"digits-xnor\.safetensors is no model file of ours"):
+        load_model(path)
+
+
+def test_more_threads_than_cores_are_refused(digits: Prepared, params: Params) -> None:
+    many = RUNTIME.model_copy(update={"threads": 99_999_999_999})
+    with pytest.raises(ParamsError, match=r"runtime\.threads must be 0 to \d+ \(the cores .*\), not 99999999999"):
+        fit(digits, params.digits, "float", many)
+
+
 def test_model_files_round_trip_and_damage_is_named(tmp_path: Path, digits: Prepared, params: Params) -> None:
     settings = short(params.digits, xnor={"epochs": 1, "warmup_epochs": 0.0})
     model = fit(digits, settings, "xnor", RUNTIME).model.eval()
@@ -236,22 +251,6 @@ def test_model_files_round_trip_and_damage_is_named(tmp_path: Path, digits: Prep
         load_model(path)
     with pytest.raises(ModelFileError, match="not found"):
         load_model(tmp_path / "none")
-
-
-@pytest.mark.parametrize(
-    ("precision", "device", "capabilities", "slow"),
-    [
-        ("bfloat16", "cpu", {"avx2": True, "avx512_bf16": False, "amx_bf16": False}, True),
-        ("bfloat16", "cpu", {"avx2": True, "avx512_bf16": True, "amx_bf16": False}, False),
-        ("bfloat16", "cpu", {"neon": True, "bf16": True}, False),
-        ("bfloat16", "cuda", {"avx2": True}, False),
-        ("float32", "cpu", {"avx2": True}, False),
-    ],
-)
-def test_bfloat16_is_called_slow_where_the_cpu_lacks_it(
-    precision: str, device: str, capabilities: dict[str, bool], slow: bool
-) -> None:
-    assert imitated(precision, torch.device(device), capabilities) == slow
 
 
 def test_channel_statistics_are_those_of_all_pixels() -> None:

@@ -104,5 +104,5 @@ class Prepared:
             return Prepared(train, test, tuple(about["classes"]), about["source"], about["encoding"])
         except FileNotFoundError:
             raise DataError(f"{path} not found: make it with `python stages/prepare.py {Path(path).stem}`") from None
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise DataError(f"{path} is no prepared data set ({error}): delete it and prepare it again") from None

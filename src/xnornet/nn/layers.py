@@ -66,8 +66,11 @@ class _Xnor:
         """Signs, weights and bias to multiply and add in one call.
 
         In evaluation signs alone: sums of +-1 are exact in float32, so the packed engine, which counts, can agree with
-        them bit for bit.
+        them bit for bit. ValueError for inputs of another rank than documented: of them, training would compute
+        something else than evaluation.
         """
+        if x.dim() != self.weight.dim():
+            raise ValueError(f"x must have {self.weight.dim()} dimensions, but its shape is {tuple(x.shape)}")
         if not self.training:
             return sign(x), sign(self.weight), None
         return sign_ste(x), scaled_sign(self.weight, self.gradient), None if self.input_scaling else self.bias

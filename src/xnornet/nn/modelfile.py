@@ -45,7 +45,7 @@ def load_model(path: str | Path, *, data_md5: str | None = None) -> tuple[LeNet5
         model.load_state_dict(tensors)
     except FileNotFoundError:
         raise ModelFileError(f"{path} not found: train it with `dvc repro` or stages/train.py") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ModelFileError(f"{path} is no model file of ours ({error}): train it again") from None
     if data_md5 not in (None, about.get("data_md5")):
         raise ModelFileError(f"{path} was trained on other data than are prepared here: train it again")

@@ -1,9 +1,7 @@
 """A whole training: the network that the parameters describe, its data and device, and epoch after epoch."""
 
-import os
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from xnornet.cpu import allowed_cores, has_bfloat16
 from xnornet.data import DataError, Images, Prepared
 from xnornet.nn.checkpoint import Checkpoints
 from xnornet.nn.loop import Loop, Run
@@ -33,7 +32,7 @@ def fit(
     ParamsError (device, batch size, crop, cutout), DataError (split). TrainingError when the loss is no longer finite.
     """
     device, recipe = _set_up_torch(runtime), params.variant(variant)
-    if imitated(recipe.precision, device, torch.cpu.get_capabilities()):
+    if recipe.precision == "bfloat16" and device.type == "cpu" and not has_bfloat16():
         print(
             f"{title}: this CPU has no bfloat16, which makes it slow: set {variant}.precision to float32",
             file=sys.stderr,
@@ -134,18 +133,12 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_threads(threads: int) -> None:
-    """Let torch use so many CPU threads; 0 means every core that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(threads or usable)
-
-
-def imitated(precision: str, device: torch.device, capabilities: Mapping[str, Any]) -> bool:
-    """Whether torch must imitate the number format, which takes several times as long: bfloat16 on CPUs without it."""
-    return (
-        precision == "bfloat16"
-        and device.type == "cpu"
-        and not any(here for name, here in capabilities.items() if "bf16" in name)
-    )
+    """Let torch use so many CPU threads; 0 means every core that this process may use, more are a ParamsError."""
+    if threads > allowed_cores():
+        raise ParamsError(
+            f"runtime.threads must be 0 to {allowed_cores()} (the cores this process may use), not {threads}"
+        )
+    torch.set_num_threads(threads or allowed_cores())
 
 
 def _postfix(row: dict[str, float]) -> str:
