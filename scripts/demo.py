@@ -24,6 +24,7 @@ def shorten(folder: Path) -> None:
         "bench.seconds_per_point": 2.0,
         "bench.threads": [1],
         "bench.peers": False,
+        "layers.repeats": 5,
         "sweep.passes": 1,
         "sweep.seconds_per_point": 0.4,
         "sweep.input_channels": [1, 16, 64, 128, 256, 512],

@@ -1,11 +1,10 @@
-"""Put REPORT.md's first table, and with an argument a layer table, into README.md.
+"""Put REPORT.md's first table, and its tables of single layers, into README.md.
 
-Usage: python scripts/readme.py [LAYERS.md], LAYERS.md being what `python -m xnornet.bench.layer --markdown` printed.
+Usage: python scripts/readme.py
 """
 
 import re
 import sys
-from pathlib import Path
 
 from demo import first_table
 from workspace import ROOT
@@ -21,16 +20,15 @@ def replace(text: str, block: str, content: str) -> str:
 
 
 def updated() -> str:
-    """README.md with the summary of REPORT.md."""
+    """README.md with the tables of REPORT.md."""
     report = (ROOT / "REPORT.md").read_text("utf-8")
-    return replace((ROOT / "README.md").read_text("utf-8"), "summary", "\n".join(first_table(report)))
+    layers = re.findall(r"\*\*Table \d+\. Layers: .*?\n\n((?:\|.*\n)+)", report, flags=re.DOTALL)
+    readme = replace((ROOT / "README.md").read_text("utf-8"), "summary", "\n".join(first_table(report)))
+    return replace(readme, "layers", "\n".join(layers))
 
 
 def main() -> None:
-    text = updated()
-    if len(sys.argv) > 1:
-        text = replace(text, "layers", Path(sys.argv[1]).read_text("utf-8"))
-    (ROOT / "README.md").write_text(text, "utf-8")
+    (ROOT / "README.md").write_text(updated(), "utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ RESULTS = ("dvc.lock", "metrics", "plots", "REPORT.md", "models")
 
 # Results that hold times; everything else is the same, to the byte, in every run on one machine.
 TIMED = re.compile(
-    r"metrics/(time|pace|inference|sweeps)/|plots/(inference|sweeps)/|models/packed/README\.md|"
+    r"metrics/(time|pace|inference|sweeps|layers\.json)|plots/(inference|sweeps|layers\.csv)|models/packed/README\.md|"
     r"plots/figures/(inference-|speedup-|roofline|time-shares)"
 )
 # Of REPORT.md, the tables without times.
@@ -61,6 +61,8 @@ def cut_to_seconds(folder: Path, datasets: list[str]) -> None:
         "bench.peers": False,
         "bench.batches": [1, 8],
         "bench.threads": [1],
+        "layers.names": ["lenet-linear"],
+        "layers.repeats": 5,
         "sweep.passes": 1,
         "sweep.seconds_per_point": 0.05,
         "sweep.input_channels": [3, 64],

@@ -4,7 +4,7 @@ import tempfile
 from pathlib import Path
 
 from xnornet.ablation import without_stages
-from xnornet.bench.packed import agreement, memory
+from xnornet.bench.packed import agreement, memory, training_accuracy
 from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.export import pack
@@ -29,7 +29,7 @@ def main() -> None:
         packed.save(part)
         answers = agreement(model, PackedNetwork.load(part), data.test.images, data.test.labels)
         metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=part)
-    answers |= without_stages(model, data, settings.split)
+    answers |= training_accuracy(packed, data, settings.split) | without_stages(model, data, settings.split)
     write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": answers}})
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
     write_csv(f"plots/memory/{dataset}.csv", rows)

@@ -18,15 +18,17 @@ ALLOWED = {
     "files": set(),
     "stage": set(),
     "params": set(),
+    "cpu": set(),
+    "layer_table": set(),
     "engine": set(),
     "data": {"files", "params"},
-    "nn": {"files", "params", "data"},
+    "nn": {"files", "params", "cpu", "data"},
     "export": {"engine", "nn"},
     "seeds": {"files", "params", "data", "nn"},
     "study": {"files", "params", "data", "nn"},
     "ablation": {"params", "data", "nn"},
-    "bench": {"files", "params", "data", "engine", "nn"},
-    "report": {"files"},
+    "bench": {"files", "params", "cpu", "data", "engine", "layer_table", "nn"},
+    "report": {"files", "layer_table"},
 }
 # The engine is for people who have no torch.
 FORBIDDEN = {"engine": {"torch", "torchvision", "pandas"}, "report": {"torch", "numba"}}

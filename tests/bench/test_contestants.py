@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from xnornet.bench import peers as peers_module
-from xnornet.bench.baselines import BASELINES
+from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
 from xnornet.bench.ours import ours
 from xnornet.bench.peers import CHAIN_LENGTH, OPENVINO, OPENVINO_CHAIN_RAW, chain_timing, openvino_binary, peers
 from xnornet.bench.timing import Timing
@@ -25,6 +27,8 @@ LAYERS = [
     Layer.dense(40, 30, batch=5),
 ]
 CONTESTANTS = {**ours(), **BASELINES, **peers()}
+
+pytestmark = pytest.mark.usefixtures("bfloat16")
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -51,6 +55,20 @@ def test_the_check_would_see_other_weights(name: str) -> None:
         pytest.skip(str(reason))
     with pytest.raises(WrongError, match="relative error"):
         check(replace(contestant, wanted=other.wanted))
+
+
+@pytest.mark.parametrize("name", TORCH_FLOAT32)
+def test_torch_has_the_memory_format_that_its_name_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = torch.channels_last if "channels last" in name else torch.contiguous_format
+    formats, seen = (torch.contiguous_format, torch.channels_last), []
+
+    def noted(x: torch.Tensor, weight: torch.Tensor, **_: object) -> torch.Tensor:
+        seen.extend([f for f in formats if tensor.is_contiguous(memory_format=f)] for tensor in (x, weight))
+        return x
+
+    monkeypatch.setattr(F, "conv2d", noted)
+    CONTESTANTS[name](Problem(LAYERS[0])).call()
+    assert seen == [[wanted], [wanted]]
 
 
 @pytest.mark.parametrize("threads", [1, 2])

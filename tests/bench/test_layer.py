@@ -1,14 +1,18 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import get_args
 
 import pandas as pd
 import pytest
 import torch
 
 from xnornet.bench import layer as layer_module
-from xnornet.bench.layer import Measurement, main, measure, present
+from xnornet.bench.layer import main, measure, present
 from xnornet.bench.theory import Peaks
-from xnornet.bench.timing import Timing
-from xnornet.bench.workload import LAYERS, RESNET_LAYERS, Layer
+from xnornet.bench.workload import LAYERS, Layer
+from xnornet.params import LayerName
 
 from .cpu import VNNI
 
@@ -21,34 +25,23 @@ def known_peaks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layer_module, "measure_peaks", lambda: PEAKS)
 
 
-def exactly(seconds: float) -> Timing:
-    return Timing(seconds, seconds, seconds, 30, 1)
-
-
-def made_up(**microseconds: float) -> Measurement:
-    names = {
-        "ours": "ours",
-        "nchw": "torch float32",
-        "last": "torch float32, channels last",
-        "chain": "ours, in a chain",
-    }
-    timings = {names[name]: exactly(value * 1e-6) for name, value in microseconds.items()}
-    layers = {name: LAYERS[name] for name in RESNET_LAYERS}
-    return Measurement(layers, dict.fromkeys(layers, timings), {name: {} for name in layers}, PEAKS, 1)
+def test_the_parameters_know_every_layer() -> None:
+    assert set(get_args(LayerName)) == set(LAYERS)
 
 
 def test_measure_times_and_names_everything() -> None:
-    result = measure(TINY, repeats=2)
-    rows = result.rows()
+    rows, peaks = measure(TINY, repeats=2)
+    assert peaks == PEAKS
     assert set(rows.layer) == set(TINY)
-    assert {"ours", "ours, packing", "ours, kernel", "ours, in a chain", "torch float32"} <= set(rows.contestant)
-    assert (rows.seconds > 0).all()
+    timed = rows[rows.note.isna()]
     for name in TINY:
-        of_layer = rows[rows.layer == name].set_index("contestant")
-        assert of_layer.ours_is_faster_by["ours"] == 1
-        wrong = {who: why for who, why in result.skipped[name].items() if why.startswith("wrong")}
-        assert not {who: why for who, why in wrong.items() if VNNI or "int8" not in who}
-    text = present(result)
+        of_layer = set(timed[timed.layer == name].contestant)
+        assert {"ours", "ours, packing", "ours, kernel", "ours, in a chain", "torch float32"} <= of_layer
+    assert (timed.seconds > 0).all() and (timed.repeats == 2).all()
+    assert rows[rows.note.notna()].seconds.isna().all()
+    wrong = rows[rows.note.notna() & rows.note.str.startswith("wrong")]
+    assert wrong[~wrong.contestant.str.contains("int8") | VNNI].empty
+    text = present(rows, peaks)
     assert "Left out:" in text
     assert all(name in text for name in rows.contestant)
 
@@ -58,52 +51,31 @@ def test_bfloat16_is_left_out_where_the_cpu_imitates_it(
     capabilities: dict[str, bool], timed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    text = present(measure({"dense": TINY["dense"]}, repeats=1, with_peers=False))
+    text = present(*measure({"dense": TINY["dense"]}, repeats=1, with_peers=False))
     assert ("torch bfloat16: this CPU has no bfloat16" in text) is not timed
     assert text.count("torch bfloat16") == 1
+
+
+def test_layers_are_timed_on_as_many_threads_as_asked_for(
+    threads_while_timing: Callable[[ModuleType], list[int]],
+) -> None:
+    seen = threads_while_timing(layer_module)
+    measure({"dense": TINY["dense"]}, repeats=1, with_peers=False)
+    assert seen == [1]
 
 
 def test_peaks_are_the_higher_of_two_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     turns = iter([Peaks(500.0, 31.0), Peaks(600.0, 30.0)])
     monkeypatch.setattr(layer_module, "measure_peaks", lambda: next(turns))
-    assert measure({"dense": TINY["dense"]}, repeats=2, with_peers=False).peaks == Peaks(600.0, 31.0)
-
-
-def test_the_better_memory_format_is_the_headline() -> None:
-    assert made_up(ours=50, nchw=1000, last=1200).ratio("256@14", layer_module.TORCH_FLOAT32, "ours") == pytest.approx(
-        20
-    )
-    assert made_up(ours=50, nchw=1000, last=800).ratio("256@14", layer_module.TORCH_FLOAT32, "ours") == pytest.approx(
-        16
-    )
-
-
-def test_share_of_the_peak() -> None:
-    """256 -> 256 channels, 3x3 on 14x14: 104.9 million products, 115.6 with the padding; 524 and 578 GMAC/s."""
-    measured, chain = made_up(ours=1, chain=200), ["ours, in a chain"]
-    share = measured.share_of_peak("256@14", chain, PEAKS.popcount)
-    assert share == pytest.approx(256 * 256 * 40**2 / 200e-6 / 600e9)
-    assert share == pytest.approx(0.874, abs=1e-3)
-    with_padding = measured.share_of_peak("256@14", chain, PEAKS.popcount, with_padding=True)
-    assert with_padding == pytest.approx(256 * 256 * 42**2 / 200e-6 / 600e9)
-    assert with_padding == pytest.approx(0.963, abs=1e-3)
-
-
-def test_what_was_not_timed_is_a_dash() -> None:
-    text = present(made_up(ours=50, nchw=1000), markdown=True)
-    line = next(line for line in text.splitlines() if "ours over torch float32" in line)
-    assert line.count("20.0x") == len(RESNET_LAYERS) + 1  # and the geometric mean
-    assert "OpenVINO" not in text
+    assert measure({"dense": TINY["dense"]}, repeats=2, with_peers=False)[1] == Peaks(600.0, 31.0)
 
 
 def test_a_busy_machine_is_said_to_be_one() -> None:
-    measurement = made_up(ours=50, nchw=1000)
-    assert "busy" not in present(measurement)
-    shared = Timing(1e-3, 1e-3, 1e-3, 30, 1, cores=0.4)
-    assert "~" not in present(measurement)
-    busy = Measurement(measurement.layers, {name: {"ours": shared} for name in measurement.layers}, {}, PEAKS, 1)
-    assert "busy" in present(busy)
-    assert "1000~" in present(busy)
+    rows, _ = measure({"dense": TINY["dense"]}, repeats=1, with_peers=False)
+    calm = rows.assign(noisy=False, starved=False)
+    assert not re.search("busy|~", present(calm, PEAKS))
+    busy = rows.assign(noisy=True, starved=True)
+    assert re.search("~ marks .*The machine was busy", present(busy, PEAKS), re.DOTALL)
 
 
 def test_command_line_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:

@@ -1,5 +1,6 @@
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from xnornet.bench.network import time_network
 from xnornet.nn import build_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype(np.uint8)
+
+pytestmark = pytest.mark.usefixtures("bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +38,6 @@ class Packed:
     def __call__(self, images: np.ndarray, /, *, threads: int = 1) -> np.ndarray:
         self.seen.add((images.dtype.name, images.shape, threads))
         return np.zeros((len(images), 10), np.float32)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def bfloat16() -> Iterator[None]:
-    """Take this CPU for one that computes in bfloat16."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +72,25 @@ def test_metrics_agree_with_rows(result: tuple[dict[str, Any], pd.DataFrame, Pac
     assert block["speedup"] == pytest.approx(best / of_batch["packed"])
     ratio = rows[(rows.batch == 8) & (rows.contestant == "torch bfloat16")].times_packed.item()
     assert ratio == pytest.approx(of_batch["torch bfloat16"] / of_batch["packed"])
+
+
+def test_networks_are_timed_on_as_many_threads_as_it_says(
+    model: nn.Module, threads_while_timing: Callable[[ModuleType], list[int]]
+) -> None:
+    seen = threads_while_timing(network)
+    time_network(model, Packed(), IMAGES, batches=[1, 2], threads=[1], repeats=1, budget_seconds=0, peers=False)
+    assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_images_and_weights_have_the_memory_format_that_is_timed(
+    memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "_forward", lambda model, x: (model[0].weight, x))
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    for tensor in network._torch(nn.Sequential(nn.Conv2d(3, 4, 3)), images, memory_format)():
+        formats = (torch.contiguous_format, torch.channels_last)
+        assert [f for f in formats if tensor.is_contiguous(memory_format=f)] == [memory_format]
 
 
 def test_the_model_given_is_left_as_it_was(model: nn.Module) -> None:

@@ -1,6 +1,8 @@
 """Training steps timed side by side: the numbers belong together, and nothing of the data is touched."""
 
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from xnornet.bench import pace
 from xnornet.bench.pace import time_steps
 from xnornet.data import prepare
+from xnornet.nn import binary_layers
 from xnornet.nn.loop import Run
 from xnornet.params import Optimization, ParamsError, Runtime, Training, load
 
@@ -43,13 +46,22 @@ def test_both_variants_are_timed_as_the_twin_trains(monkeypatch: pytest.MonkeyPa
 
     class Watched(pace.Loop):
         def __init__(self, run: Run, training: Training, optimization: Optimization, images: int) -> None:
-            seen.append((optimization.precision, optimization.batch_size))
+            seen.append((bool(binary_layers(run.model)), optimization.precision, optimization.batch_size))
             super().__init__(run, training, optimization, images)
 
     monkeypatch.setattr(pace, "Loop", Watched)
     data = prepare("digits", params.data)
     time_steps(data, other, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
-    assert seen == [("float32", 50)] * 2
+    assert seen == [(False, "float32", 50), (True, "float32", 50)]
+
+
+def test_steps_are_timed_on_as_many_threads_as_training_has(
+    threads_while_timing: Callable[[ModuleType], list[int]],
+) -> None:
+    params, seen = load(ROOT / "params.yaml").digits, threads_while_timing(pace)
+    data = prepare("digits", params.data)
+    time_steps(data, params, Runtime(device="cpu", threads=1, seed=0), repeats=5, budget_seconds=0.1)
+    assert seen == [1]
 
 
 def test_a_step_has_its_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:

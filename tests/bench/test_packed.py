@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from xnornet.bench import packed as under_test
-from xnornet.bench.packed import DisagreementError, agreement
+from xnornet.bench.packed import DisagreementError, agreement, training_accuracy
+from xnornet.data import Images, Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.export import pack
 from xnornet.nn import build_model
+from xnornet.params import Split
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), dtype=np.uint8)
 LABELS = np.arange(40, dtype=np.uint8) % 10
@@ -24,13 +26,13 @@ def model() -> torch.nn.Module:
     return model.eval()
 
 
-def off_by(network: PackedNetwork, images: int) -> PackedNetwork:
+def off_by(network: PackedNetwork, images: int, times: float = 1) -> PackedNetwork:
     """A network whose logits are wrong for the first so many images."""
 
     class Wrong:
         def __call__(self, x: np.ndarray) -> np.ndarray:
             logits = network(x)
-            logits[:images] += 0.5
+            logits[:images] = times * logits[:images] + 0.5
             return logits
 
     return Wrong()  # type: ignore[return-value]
@@ -40,6 +42,21 @@ def test_a_packed_network_agrees_with_its_model(model: torch.nn.Module) -> None:
     seen = agreement(model, pack(model), IMAGES, LABELS)
     assert seen["images"] == 40 and seen["same_answers"] == 100
     assert 0 < seen["max_logit_difference"] < 1e-4
+
+
+def test_training_accuracy_is_that_of_the_training_images_alone() -> None:
+    labels = LABELS.copy()
+    validation = np.random.default_rng(3).permutation(40)[:10]  # see `Prepared.split`
+    labels[validation] = (labels[validation] + 1) % 10
+    others = np.setdiff1d(np.arange(40), validation)
+    labels[others[:3]] = (labels[others[:3]] + 1) % 10
+    told = LABELS[:, None, None, None]  # each image is its class
+    data = Prepared(Images(told, labels), Images(told, LABELS), tuple("0123456789"), "x", "original")
+
+    def network(images: np.ndarray) -> np.ndarray:
+        return np.eye(10, dtype=np.float32)[images[:, 0, 0, 0]]
+
+    assert training_accuracy(network, data, Split(seed=3, validation=10)) == {"train_accuracy": 90.0}  # type: ignore[arg-type]
 
 
 def test_one_image_is_enough_to_disagree(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +90,7 @@ def test_a_few_may_differ_without_onednn(model: torch.nn.Module) -> None:
             agreement(model, off_by(pack(model), 21), IMAGES, LABELS)
 
 
-def test_k_excuses_few_images_and_no_wrong_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k_excuses_few_images_whatever_their_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(under_test, "_torch_adds_in_order", lambda: True)
     torch.manual_seed(0)
     model = build_model("lenet5", "xnor", in_channels=1, num_classes=10, input_scaling=True).eval()
@@ -82,6 +99,7 @@ def test_k_excuses_few_images_and_no_wrong_answers(monkeypatch: pytest.MonkeyPat
     network = pack(model)
     allowed = agreement(model, network, images, labels)["images"]
     assert allowed == 120 and agreement(model, off_by(network, 2), images, labels)["max_logit_difference"] >= 0.5
+    assert agreement(model, off_by(network, 2, times=-100), images, labels)["same_answers"] < 100
     with pytest.raises(DisagreementError, match="on 3 of 120 images"):
         agreement(model, off_by(network, 3), images, labels)
 

@@ -1,5 +1,7 @@
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,14 @@ def test_passes_are_made_in_processes_of_their_own(monkeypatch: pytest.MonkeyPat
     assert frame.repeats.tolist() == [10] and len(visits) == 2
     monkeypatch.setattr(sweeps, "_visit", os.getpid)
     assert len({os.getpid(), *(fresh() for _ in range(2))}) == 3
+
+
+def test_a_point_is_timed_on_as_many_threads_as_it_says(
+    threads_while_timing: Callable[[ModuleType], list[int]],
+) -> None:
+    seen = threads_while_timing(sweeps)
+    sweep("output_channels", [3], **QUICK)
+    assert seen == [1]
 
 
 @pytest.mark.parametrize("drift", [1.08, 1.15])

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xnornet.bench.workload import Array, Builder, Contestant, Problem, SkippedError
+from xnornet.cpu import has_bfloat16
 from xnornet.engine.vector import kept
 
 # Relative errors ||y - y*|| / ||y*|| on normal data: rounding of products of 24, 8 and 7 bits, summed up.
@@ -36,8 +37,15 @@ def torch_float32(problem: Problem, memory_format: torch.memory_format = torch.c
 
 
 def torch_bfloat16(problem: Problem) -> Contestant:
-    """The same in bfloat16, channels last, bfloat16 in and out."""
+    """The same in bfloat16, channels last, bfloat16 in and out. SkippedError as `check_bfloat16`."""
+    check_bfloat16()
     return _torch_float(problem, torch.bfloat16, torch.channels_last, BFLOAT16_TOLERANCE)
+
+
+def check_bfloat16() -> None:
+    """SkippedError where torch does not compute in bfloat16 but imitates it, in several times the time of float32."""
+    if not has_bfloat16():
+        raise SkippedError("this CPU has no bfloat16, and torch imitates it, much slower than float32")
 
 
 def _torch_float(

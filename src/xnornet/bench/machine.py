@@ -8,6 +8,8 @@ from typing import Any
 import cpuinfo
 from numba.core import config
 
+from xnornet.cpu import allowed_cores
+
 # Instruction sets that any contestant's speed hangs on, x86 then ARM; the other hundred flags would only hide them.
 _FLAGS = (
     *("ssse3", "sse4_2", "popcnt", "avx", "avx2", "fma", "f16c", "avx_vnni"),
@@ -63,9 +65,8 @@ def _memory() -> int | None:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on: a container or taskset can make them fewer, and NUMBA_NUM_THREADS the engine's."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(allowed, getattr(config, "NUMBA_NUM_THREADS"))  # noqa: B009 (set when Numba is imported)
+    """Cores that all contestants can use: NUMBA_NUM_THREADS can make the engine's fewer than those allowed."""
+    return min(allowed_cores(), getattr(config, "NUMBA_NUM_THREADS"))  # noqa: B009 (set when Numba is imported)
 
 
 def describe(machine: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from xnornet.bench import peers as engines
-from xnornet.bench.baselines import TORCH_BFLOAT16, TORCH_FLOAT32
+from xnornet.bench.baselines import TORCH_BFLOAT16, TORCH_FLOAT32, check_bfloat16
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, TimingError, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
@@ -112,7 +112,7 @@ def _line_up(
         return contestant(_torch(model, images, memory_format), torch.Tensor.numpy, "float32")
 
     def in_bfloat16() -> Contestant:
-        engines.check_bfloat16()
+        check_bfloat16()
         return contestant(_torch_bfloat16(model, images), lambda y: y.float().numpy(), "bfloat16")
 
     builders: dict[str, Callable[[], Contestant]] = {

@@ -11,9 +11,10 @@ import torch
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
+from xnornet.cpu import has_bfloat16
 from xnornet.data import Prepared
 from xnornet.nn.loop import Loop, Run
-from xnornet.nn.training import check_recipe, imitated, make_network
+from xnornet.nn.training import check_recipe, make_network
 from xnornet.params import DatasetParams, Runtime, Variant
 
 VARIANTS: tuple[Variant, ...] = ("float", "xnor")
@@ -34,7 +35,7 @@ def time_steps(
     for variant in VARIANTS:
         check_recipe(params, variant, train)
     size, precision = params.float.batch_size, params.float.precision
-    if imitated(precision, torch.device("cpu"), torch.cpu.get_capabilities()):
+    if precision == "bfloat16" and not has_bfloat16():
         precision = "float32"
     images, labels = torch.from_numpy(train.images[:size]), torch.from_numpy(train.labels[:size]).long()
     generator = torch.Generator().manual_seed(runtime.seed)

@@ -11,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from xnornet.data import Prepared
 from xnornet.engine import PackedNetwork
 from xnornet.nn import binary_layers, count_parameters
 from xnornet.nn.evaluate import predict_images
+from xnornet.params import Split
 
 TOLERANCE = 1e-3
 """Logits of torch and of the engine may differ by this: float layers are summed in another order."""
@@ -69,6 +71,13 @@ def agreement(
         "same_answers": round(100 * float(same.mean()), 4),
         "test_accuracy": round(100 * float((got.argmax(axis=1) == labels).mean()), 4),
     }
+
+
+def training_accuracy(packed: PackedNetwork, data: Prepared, split: Split) -> dict[str, float]:
+    """{"train_accuracy": percent of the training images, as they are, that the packed network gets right}."""
+    train, _ = data.split(split.validation, split.seed)
+    right = packed(train.images).argmax(axis=1) == train.labels
+    return {"train_accuracy": round(100 * float(right.mean()), 4)}
 
 
 def _wrong(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.bool_]:

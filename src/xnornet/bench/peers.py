@@ -1,7 +1,6 @@
 """Other engines, where installed (`pip install xnornet[peers]`): ONNX Runtime and OpenVINO, one layer each.
 
-A peer that is missing, or has no such layer, raises `SkippedError` with the reason, never ImportError. So does torch's
-bfloat16, by `check_bfloat16`, where the CPU has none.
+A peer that is missing, or has no such layer, raises `SkippedError` with the reason, never ImportError.
 """
 
 import importlib
@@ -11,12 +10,10 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
 
 from xnornet.bench.baselines import FLOAT32_TOLERANCE, INT8_TOLERANCE, TO_NHWC
 from xnornet.bench.timing import Timing
 from xnornet.bench.workload import Array, Builder, Contestant, Problem, SkippedError, convolve, signs
-from xnornet.nn.training import imitated
 
 _Node = tuple[str, list[str], list[str], dict[str, Any]]
 """Operator, inputs, outputs, attributes."""
@@ -30,12 +27,6 @@ def load(name: str) -> ModuleType:
         raise SkippedError(f"{name.partition('.')[0]} is not installed") from None
     except ImportError as error:
         raise SkippedError(f"{name.partition('.')[0]} cannot be imported: {error}") from None
-
-
-def check_bfloat16() -> None:
-    """SkippedError where torch does not compute in bfloat16 but imitates it, in several times the time of float32."""
-    if imitated("bfloat16", torch.device("cpu"), torch.cpu.get_capabilities()):
-        raise SkippedError("this CPU has no bfloat16, and torch imitates it, much slower than float32")
 
 
 def onnxruntime_session(model: bytes | str, threads: int) -> Any:

@@ -80,7 +80,6 @@ LAYERS: Mapping[str, Layer] = {
     "lenet-conv": Layer(20, 50, kernel=5, size=12, padding=0, batch=64),
     "lenet-linear": Layer.dense(800, 500, batch=64),
 }
-RESNET_LAYERS = ("64@56", "128@28", "256@14", "512@7")
 
 
 class Problem:
