@@ -172,7 +172,7 @@ def test_the_readmes_experiments(built: Path) -> None:
         "--hide-queued",
         "--md",
         "--drop",
-        re.findall(r"dvc exp show .*--drop '([^']+)'", (ROOT / "README.md").read_text())[0],
+        re.findall(r"dvc exp show .*?--drop '([^']+)'", (ROOT / "README.md").read_text(), re.DOTALL)[0],
     )
     assert "paper" in shown and "digits.xnor.gradient" in shown and "0.85" in shown
     run(built, "dvc", "exp", "apply", "paper")

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from xnornet.layer_table import MEAN_OF
 from xnornet.report import Results
 
 CLASSES = list("0123456789")
@@ -34,6 +35,7 @@ def results(tmp_path: Path) -> Results:
     for axis in AXES:
         values = {"threads": [1, 2], "batch": [1, 4]}.get(axis, [1, 3, 64, 256] if axis == "input_channels" else [3, 5])
         _sweep(tmp_path, axis, values)
+    _layers(tmp_path)
     libraries = {"torch": "2.14.1", "openvino": None}
     cpu = {"name": "A CPU", "family": 1, "model": 2, "vector_flags": ["avx2"]}
     machine = {"cpu": cpu, "usable_cores": 2, "memory_gib": 8, "os": "Linux", "python": "3.11", "libraries": libraries}
@@ -121,10 +123,11 @@ def _networks(root: Path) -> None:
         "image_size": 28,
         "width": 0,
     }
-    runs |= {"validation_accuracy": [97.9, 98.0, 98.1, 97.4, 97.5, 97.6], "signs_changed": 10.0}
+    runs |= {"validation_accuracy": [97.9, 98.0, 98.1, 97.4, 97.6, 97.5], "signs_changed": 10.0}
     runs["train_loss"] = [0.10, 0.11, 0.12, 0.20, 0.21, 0.22]
     dump_csv(root / "plots/study/mnist.csv", pd.DataFrame(runs))
     packed = {"images": 200, "same_answers": 100.0, "max_logit_difference": 1e-6, "test_accuracy": 99.1}
+    packed |= {"train_accuracy": 99.5}
     dump(root / "metrics/packed/mnist.json", {"mnist": {"packed": packed}})
     memory = {"float_bytes": 4000, "packed_bytes": 200, "ratio": 20.0, "binary_share": 98.5}
     dump(root / "metrics/memory/mnist.json", {"mnist": {"memory": memory}})
@@ -164,6 +167,21 @@ def _sweep(root: Path, axis: str, values: list[int]) -> None:
     dump_csv(root / f"plots/sweeps/{axis}.csv", pd.DataFrame(frame))
     peaks = {"peak_popcount_gmacs": 1260.0, "peak_float32_gmacs": 60.0, "noisy_points": 0, "speedup": {}}
     dump(root / f"metrics/sweeps/{axis}.json", {"sweep": {axis: peaks}})
+
+
+def _layers(root: Path) -> None:
+    microseconds = {"ours": 50.0, "torch float32": 1000.0, "torch int8": None}
+    rows = [
+        {"layer": layer, "contestant": name, "seconds": value and 1e-6 * value, "iqr": 0.0, "noisy": False}
+        for layer in MEAN_OF
+        for name, value in microseconds.items()
+    ]
+    same = {"starved": False, "repeats": 30, "macs": 100_000_000, "macs_with_padding": 110_000_000, "threads": 1}
+    frame = pd.DataFrame(rows).assign(**same)
+    frame["note"] = frame.seconds.map(lambda seconds: "no such layer" if np.isnan(seconds) else None)
+    dump_csv(root / "plots/layers.csv", frame)
+    peaks = {"peak_popcount_gmacs": 1260.0, "peak_float32_gmacs": 60.0, "noisy_times": 0}
+    dump(root / "metrics/layers.json", {"layers": peaks})
 
 
 @pytest.fixture

@@ -85,6 +85,10 @@ def test_tables_hold_the_numbers(results: Results) -> None:
 def test_several_seeds_have_a_mean_and_a_deviation(results: Results, change: Callable[..., None]) -> None:
     glance = render(results).split("## At a glance")[1].split("## Accuracy")[0]
     assert "| 99.25 ± 0.05 % (4) | 98.50 ± 0.05 % (4) |" in glance
+    path = results.root / "plots/seeds/mnist-xnor.csv"
+    pd.read_csv(path)[:2].to_csv(path, index=False)
+    change("metrics/seeds/mnist-xnor.json", "mnist", "xnor", "seeds", runs=2)
+    assert "| 98.50 ± 0.05 % (98.50, 98.50) |" in render(results)
     for variant in ("float", "xnor"):
         change(f"metrics/seeds/mnist-{variant}.json", "mnist", variant, "seeds", runs=1, std=None)
     assert ", means over the seeds)" not in " ".join(render(results).split())
@@ -184,6 +188,8 @@ def all_inputs() -> list[str]:
     names += [f"plots/{kind}/mnist.csv" for kind in ("memory", "inference", "study")]
     names += [
         "plots/samples/mnist.png",
+        "plots/layers.csv",
+        "metrics/layers.json",
         "plots/sweeps/input_channels.csv",
         "metrics/sweeps/input_channels.json",
     ]
@@ -205,6 +211,7 @@ def test_a_missing_file_is_named(path: str, results: Results, tmp_path: Path) ->
         ("metrics/pace/mnist.json", ("mnist", "pace", "xnor", "iqr_seconds")),
         ("metrics/study/mnist.json", ("mnist", "study", "paper", "low")),
         ("metrics/machine.json", ("usable_cores",)),
+        ("metrics/layers.json", ("layers", "peak_popcount_gmacs")),
         ("metrics/packed/mnist.json", ("mnist", "packed", "same_answers")),
         ("metrics/time/mnist-float.json", ("mnist", "float", "threads")),
         ("metrics/seeds/mnist-xnor.json", ("mnist", "xnor", "seeds", "std")),
@@ -250,6 +257,17 @@ def test_wrong_values_are_named_with_file_and_key(results: Results, change: Call
     (results.root / "metrics/train/mnist-xnor.json").write_text("{")
     with pytest.raises(ReportError, match="is not JSON"):
         render(results)
+
+
+@pytest.mark.parametrize("arm", ["0.01", "None", "NA", "nan"])
+def test_an_arm_may_have_any_name(arm: str, results: Results, change: Callable[..., None]) -> None:
+    path = results.root / "plots/study/mnist.csv"
+    rows = pd.read_csv(path).replace("paper", arm)
+    rows.replace("corrected", "0.001").to_csv(path, index=False)
+    study = json.loads((results.root / "metrics/study/mnist.json").read_text())["mnist"]["study"]
+    arms = {"0.001": study["corrected"], arm: study["paper"]}
+    (results.root / "metrics/study/mnist.json").write_text(json.dumps({"mnist": {"study": arms}}))
+    assert f'validation accuracy is lower with "{arm}" (-0.50 points)' in " ".join(render(results).split())
 
 
 CURVE = "epoch,learning_rate,train_loss,train_accuracy,validation_accuracy\n"

@@ -10,6 +10,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from xnornet.files import atomic, write_text
+from xnornet.layer_table import MEAN_OF, left_out
 from xnornet.report import figures, sweep_figures, tables
 from xnornet.report.card import cards
 from xnornet.report.discussion import paragraphs
@@ -92,6 +93,9 @@ def render(results: Results) -> str:
         },
         stages_seen={d: results.packed(d).get("stages") for d in results.datasets},
         per_class={d: tables.markdown(tables.per_class(results, d)) for d in results.datasets},
+        layer_times=tables.markdown(tables.layer_times(results)),
+        layer_ratios=tables.markdown(tables.layer_ratios(results)),
+        layers=_layers(results),
         sweeps={axis: tables.markdown(tables.sweep(results, axis)) for axis in SWEEPS},
         flat=tables.markdown(tables.sweeps_together(results, tuple(sweep_figures.FLAT))),
         discussion=paragraphs(results),
@@ -124,6 +128,19 @@ def _rounds(results: Results) -> str:
     """In how many rounds inference was timed: fewer where a call takes long."""
     repeats = pd.concat([results.inference_rows(dataset).repeats for dataset in results.datasets]).astype(int)
     return str(repeats.min()) if repeats.min() == repeats.max() else f"{repeats.min()} to {repeats.max()}"
+
+
+def _layers(results: Results) -> dict[str, Any]:
+    """What is said around the tables of single layers."""
+    rows, peaks = results.layers()
+    return {
+        "repeats": rows.repeats.max(),
+        "noisy": bool(rows.noisy.any()),
+        "left_out": left_out(rows),
+        "mean_of": ", ".join(MEAN_OF),
+        "popcount": f"{peaks['popcount']:,.0f}",
+        "float32": f"{peaks['float32']:.1f}",
+    }
 
 
 def _machine(results: Results) -> str:

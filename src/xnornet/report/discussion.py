@@ -4,9 +4,9 @@ A claim that the metrics do not support is replaced by what they do support, or 
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pandas as pd
+from scipy.stats import false_discovery_control, ttest_rel
 
 from xnornet.report import sweep_discussion, tables
 from xnornet.report.prose import HARDLY, claim, listed, two_digits
@@ -17,6 +17,9 @@ FITS = 99
 
 LAG = 30
 """From how many points on validation accuracy counts as far below that in training."""
+
+RISK = 0.05
+"""Share of chance results among the differences that count as shown."""
 
 WHY = "docs/recipe.md#a-last-stage-that-does-nothing"
 
@@ -53,7 +56,6 @@ def paragraphs(results: Results) -> dict[str, list[str]]:
 
 
 def _accuracy(results: Results, dataset: str) -> Iterator[str]:
-    by_float, by_xnor = (results.trained(dataset, v) for v in ("float", "xnor"))
     means = [tables.mean_accuracy(results, dataset, v) for v in ("float", "xnor")]
     cost = means[0] - means[1]
     over = claim(results.seeds(dataset, "xnor")["runs"] > 1, ", means over the seeds")
@@ -63,39 +65,38 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
         f"({means[0]:.2f} to {means[1]:.2f} %{over}), each network trained by its own recipe.",
         f"On {results.title(dataset)}, binarization costs nothing: {means[1]:.2f} %, float {means[0]:.2f} %{over}.",
     )
-    gap = by_float["train_accuracy"] - by_xnor["train_accuracy"]
-    recipes = [results.settings(dataset, v)["optimization"] for v in ("float", "xnor")]
-    seen = f"In the last epoch of training, on augmented images{_how_images_differ(*recipes)}, the XNOR network"
-    yield claim(
-        cost > 0 and gap > 0 and recipes[1]["cutmix"] <= recipes[0]["cutmix"],  # mixed images have two right answers
-        f"{seen}'s accuracy is lower too, by {gap:.2f} points: what is lost is at least in part capacity (activations and "
-        "weights of one bit) and optimization (a gradient that is an estimate), not generalization alone.",
-    )
-    yield claim(
-        cost > 0 and gap <= 0 and by_xnor["train_accuracy"] >= FITS,
-        f"{seen} gets {by_xnor['train_accuracy']:.2f} % right, the float network {by_float['train_accuracy']:.2f} %: the "
-        "XNOR network can fit its training images, and what it loses, it loses on images that it has not seen.",
+    yield from _how_sure(results, dataset)
+    packed, recipe = results.packed(dataset), results.settings(dataset, "xnor")["optimization"]
+    yield (
+        f"Of its training images, as they are, the packed network gets {packed['train_accuracy']:.2f} % right, of the test "
+        f"images {packed['test_accuracy']:.2f} %"
+        + claim(packed["train_accuracy"] >= FITS, ": what it lacks is not the capacity to fit those that it sees.", ".")
     )
     yield from _dead_stages(results, dataset)
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "validation_accuracy"]
     curve = results.csv(f"plots/curves/{dataset}-xnor.csv", columns)
     # With restarts, the loss is meant to rise; with mixed images, judged by one of their two labels, it does by chance.
-    if not recipes[1].get("restarts") and not recipes[1]["cutmix"]:
+    if not recipe.get("restarts") and not recipe["cutmix"]:
         yield from _breakdown(curve)
     yield from _lag(curve)
 
 
-def _how_images_differ(by_float: dict[str, Any], by_xnor: dict[str, Any]) -> str:
-    """How the images that the float and the XNOR network were trained on differ, if they do."""
-    images = []
-    for recipe in (by_float, by_xnor):
-        side, mixed = recipe["cutout"], recipe["cutmix"]
-        changes = [f"with a square of {side}x{side} pixels set to 0"] * (side > 0)
-        changes += [f"{100 * mixed:g} % of the images with a rectangle of another image"] * (mixed > 0)
-        images.append(", ".join(changes) or "whole")
-    if images[0] == images[1]:
-        return ""
-    return f" ({images[0]} for the float network, {images[1]} for the XNOR network)"
+def _how_sure(results: Results, dataset: str) -> Iterator[str]:
+    """How far that depends on the images that were asked for."""
+    by_float, by_xnor = (results.right(dataset, v) for v in ("float", "xnor"))
+    low, high = ttest_rel(100.0 * by_float, 100.0 * by_xnor).confidence_interval(0.95)
+    cost = tables.cost_by_seed(results, dataset, "validation_accuracy")
+    yield (
+        f"That the {len(by_float):,} test images are some of many makes it uncertain by ±{(high - low) / 2:.2f} points"
+        + claim(cost is not None, ", which an interval over seeds leaves out")
+        + f": of the networks of the first seed, only the float one gets {(by_float & ~by_xnor).sum()} of them right, only "
+        f"the XNOR one {(by_xnor & ~by_float).sum()}."
+    )
+    if cost:
+        yield (
+            f"On the validation images, the same pairs of networks differ by {cost.mean:.2f} points (95 % interval "
+            f"{cost.low:+.2f} to {cost.high:+.2f})."
+        )
 
 
 def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
@@ -181,11 +182,30 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
         + "; ".join(filter(None, verdicts))
         + "."
     )
+    yield from _corrected(results, dataset, [arm for arm, _ in others if arm not in alike])
     by_change = sorted(results.study(dataset).items(), key=lambda entry: entry[1]["signs_changed"])
     (calm, least), (restless, most) = by_change[0], by_change[-1]
     yield (
         f'Of the binary weights, {least["signs_changed"]:.1f} % end the last epoch with the other sign with "{calm}", the '
         f'fewest, and {most["signs_changed"]:.1f} % with "{restless}", the most.'
+    )
+
+
+def _corrected(results: Results, dataset: str, compared: list[str]) -> Iterator[str]:
+    """Which differences remain where it counts how many were looked at."""
+    arms, against = results.study(dataset), results.compared_with(dataset)
+    decided = [arm for arm in compared if arms[arm]["low"] > 0 or arms[arm]["high"] < 0]
+    if not decided:
+        return
+    by_arm = results.study_rows(dataset).pivot(index="seed", columns="arm", values="validation_accuracy")
+    chances = [ttest_rel(by_arm[arm], by_arm[against[arm]]).pvalue for arm in compared]
+    corrected = false_discovery_control(pd.Series(chances).fillna(1.0))  # no chance where all pairs are equal
+    left = [arm for arm, chance in zip(compared, corrected, strict=True) if arm in decided and chance < RISK]
+    of_these = {0: "none of these differences remains", len(decided): "all of these differences remain"}
+    some = f"of these differences {listed([f'{chr(34)}{arm}{chr(34)}' for arm in left])} remain{'s' * (len(left) == 1)}"
+    yield (
+        f"Corrected for the {len(compared)} comparisons (Benjamini and Hochberg, a false discovery rate of {100 * RISK:.0f} %), "
+        f"{of_these.get(len(left), some)}."
     )
 
 
@@ -241,7 +261,7 @@ def _noisy(*timed: pd.Series) -> str:
 
 def _memory(results: Results, dataset: str) -> Iterator[str]:
     memory = results.memory(dataset)
-    rows = results.csv(f"plots/memory/{dataset}.csv", ["layer", "float_bytes", "packed_bytes"])
+    rows = results.memory_rows(dataset)
     binary = rows[(rows.packed_bytes > 0) & (rows.float_bytes > 8 * rows.packed_bytes)]
     rest = rows.packed_bytes.sum() - binary.packed_bytes.sum()
     yield (

@@ -28,7 +28,8 @@ def training_curves(results: Results, folder: Path, dataset: str) -> None:
                 "linestyle": "-" if variant == "float" else "--",
             }
             marker = "o" if len(curve) < 12 else None
-            left.plot(curve.epoch, curve.train_loss, marker=marker, **style)
+            mixed = " (on mixed images)" * bool(results.settings(dataset, variant)["optimization"]["cutmix"])
+            left.plot(curve.epoch, curve.train_loss, marker=marker, **style | {"label": LABELS[variant] + mixed})
             right.plot(curve.epoch, curve.validation_accuracy, marker=marker, **style)
         left.set(xlabel="epoch", ylabel="training loss (cross-entropy)", yscale="log")
         left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -42,26 +43,22 @@ def training_curves(results: Results, folder: Path, dataset: str) -> None:
 
 
 def test_error(results: Results, folder: Path) -> None:
-    """Test images that are got wrong, float beside XNOR: means over the seeds."""
+    """Test images that are got wrong, float beside XNOR: every seed, and their mean."""
     with figure(folder, "error", 1 + 3 * len(results.datasets), 4, ncols=len(results.datasets), squeeze=False) as (
         drawn,
         grid,
     ):
         for axes, dataset in zip(grid[0], results.datasets, strict=True):
-            seeds = [results.seeds(dataset, variant) for variant in VARIANTS]
-            errors, deviations = [100 - over["mean"] for over in seeds], [over.get("std", 0.0) for over in seeds]
-            bars = axes.bar(
-                [LABELS[variant] for variant in VARIANTS],
-                errors,
-                0.6,
-                yerr=deviations if any(deviations) else None,
-                color=[COLOURS[variant] for variant in VARIANTS],
-                hatch=[None, "//"],
-                edgecolor="white",
-                error_kw={"capsize": 5},
-            )
-            axes.bar_label(bars, [f"{error:.2f} %" for error in errors], padding=3)
-            highest = max(error + deviation for error, deviation in zip(errors, deviations, strict=True))
+            highest = 0.0
+            for variant, hatch in zip(VARIANTS, (None, "//"), strict=True):
+                errors = 100 - results.by_seed(dataset, variant).test_accuracy
+                name, mean = LABELS[variant], 100 - results.seeds(dataset, variant)["mean"]
+                axes.bar(name, mean, 0.6, color=COLOURS[variant], hatch=hatch, edgecolor="white")
+                if len(errors) > 1:
+                    axes.plot([name] * len(errors), errors, "o", color="white", markeredgecolor=BLACK, markersize=7)
+                place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
+                axes.annotate(f"{mean:.2f} %", (name, errors.max()), **place)
+                highest = max(highest, errors.max())
             axes.set(title=results.title(dataset), ylim=(0, 1.15 * highest or 1))  # room for the numbers
             axes.grid(axis="x", visible=False)
         grid[0][0].set_ylabel("test error (%)")
@@ -73,7 +70,7 @@ def confusion(results: Results, folder: Path, dataset: str) -> None:
     with figure(folder, f"confusion-{dataset}", 11, 5.6, ncols=2) as (drawn, both):
         shares = {}
         for variant in VARIANTS:
-            answers = results.csv(f"plots/predictions/{dataset}-{variant}.csv", ["actual", "predicted"]).astype(str)
+            answers = results.predictions(dataset, variant)
             classes = sorted(answers.actual.unique())
             shares[variant] = 100 * confusion_matrix(
                 answers.actual, answers.predicted, labels=classes, normalize="true"
@@ -100,7 +97,7 @@ def confusion(results: Results, folder: Path, dataset: str) -> None:
 
 def memory_by_layer(results: Results, folder: Path, dataset: str) -> None:
     """Bytes of every layer in the float and in the packed file, as points: logarithmic bars have no start."""
-    rows = results.csv(f"plots/memory/{dataset}.csv", ["layer", "float_bytes", "packed_bytes"])
+    rows = results.memory_rows(dataset)
     rows = rows[rows.float_bytes + rows.packed_bytes > 100]
     with figure(folder, f"memory-{dataset}", 9, 1.6 + 0.36 * len(rows)) as (_, axes):
         y = np.arange(len(rows))
@@ -170,7 +167,7 @@ def weights(results: Results, folder: Path, dataset: str) -> None:
                 axes.set(xlabel=named, ylabel="number of weights", title=title)
                 axes.locator_params(axis="x", nbins=5)
                 axes.yaxis.set_major_formatter("{x:,.0f}")
-        drawn.suptitle(f"Weights after training, and the two values that replace them: {results.title(dataset)}")
+        drawn.suptitle(f"Weights after training, below with the two values that replace them: {results.title(dataset)}")
 
 
 def study(results: Results, folder: Path, dataset: str) -> None:
@@ -212,7 +209,7 @@ def study(results: Results, folder: Path, dataset: str) -> None:
 def answers(results: Results, folder: Path, dataset: str) -> None:
     """A strip of test images with both networks' answers, mistakes first."""
     sheet = results.samples(dataset)
-    both = [results.csv(f"plots/predictions/{dataset}-{v}.csv", ["actual", "predicted"]).astype(str) for v in VARIANTS]
+    both = [results.predictions(dataset, v) for v in VARIANTS]
     answered = both[0].assign(xnor=both[1].predicted)
     pixels = int(results.data(dataset)["shape"].split("x")[0])
     side = sheet.shape[0] // pixels

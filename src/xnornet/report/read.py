@@ -19,6 +19,9 @@ DEAD = 1
 """A stage without which fewer points are lost contributes nothing: so much is chance in a thousand images."""
 
 
+TEXT = dict.fromkeys(("actual", "predicted", "arm", "against"), str)
+"""Columns that are text."""
+
 OPTIMIZATION = (
     *("epochs", "batch_size", "precision", "optimizer", "learning_rate", "schedule", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "cutout", "cutmix"),
@@ -64,7 +67,8 @@ class Results:
     def csv(self, path: str, columns: Sequence[str], *, partly: Sequence[str] = ()) -> pd.DataFrame:
         """A CSV file with at least one row, `columns`, all filled, and `partly` filled ones. ReportError."""
         try:
-            frame = pd.read_csv(self.root / path)
+            # Names of classes and arms are text, whatever they look like.
+            frame = pd.read_csv(self.root / path, dtype=TEXT, keep_default_na=False, na_values=[""])
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
         except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
@@ -119,10 +123,19 @@ class Results:
         several = self.json(path, *keys, wanted=("mean", "runs"))["runs"] > 1
         return self.json(path, *keys, wanted=("std",) if several else ())
 
-    def accuracy_by_seed(self, dataset: str, variant: str) -> pd.Series:
-        """Test accuracy of each seed's network."""
-        rows = self.csv(f"plots/seeds/{dataset}-{variant}.csv", ["seed", "test_accuracy"])
-        return rows.set_index("seed").test_accuracy
+    def by_seed(self, dataset: str, variant: str) -> pd.DataFrame:
+        """Test and validation accuracy of each seed's network."""
+        columns = ["seed", "test_accuracy", "validation_accuracy"]
+        return self.csv(f"plots/seeds/{dataset}-{variant}.csv", columns).set_index("seed")
+
+    def right(self, dataset: str, variant: str) -> NDArray[np.bool_]:
+        """Which test images the network of the first seed gets right."""
+        answers = self.predictions(dataset, variant)
+        return (answers.actual == answers.predicted).to_numpy()
+
+    def predictions(self, dataset: str, variant: str) -> pd.DataFrame:
+        """The class of each test image, and the network's answer."""
+        return self.csv(f"plots/predictions/{dataset}-{variant}.csv", ["actual", "predicted"])
 
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
@@ -171,7 +184,7 @@ class Results:
 
     def packed(self, dataset: str) -> dict[str, Any]:
         """Agreement of packed network and torch."""
-        wanted = ("images", "same_answers", "max_logit_difference", "test_accuracy")
+        wanted = ("images", "same_answers", "max_logit_difference", "test_accuracy", "train_accuracy")
         return self.json(f"metrics/packed/{dataset}.json", dataset, "packed", wanted=wanted)
 
     def stages(self, dataset: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
@@ -194,6 +207,10 @@ class Results:
         """Bytes of float and packed file."""
         wanted = ("float_bytes", "packed_bytes", "ratio", "binary_share")
         return self.json(f"metrics/memory/{dataset}.json", dataset, "memory", wanted=wanted)
+
+    def memory_rows(self, dataset: str) -> pd.DataFrame:
+        """The same, by layer."""
+        return self.csv(f"plots/memory/{dataset}.csv", ["layer", "float_bytes", "packed_bytes"])
 
     def inference_rows(self, dataset: str) -> pd.DataFrame:
         """The times of every contestant that ran."""
@@ -250,6 +267,13 @@ class Results:
         wanted = ("peak_popcount_gmacs", "peak_float32_gmacs")
         peaks = self.json(f"metrics/sweeps/{axis}.json", "sweep", axis, wanted=wanted)
         return peaks | {"ratio": peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]}
+
+    def layers(self) -> tuple[pd.DataFrame, dict[str, float]]:
+        """The times of single layers (see `xnornet.layer_table`), and the peaks of one core measured with them."""
+        columns = ["layer", "contestant", "threads", "noisy", "repeats", "macs", "macs_with_padding"]
+        rows = self.csv("plots/layers.csv", columns, partly=["seconds", "note"])
+        peaks = self.json("metrics/layers.json", "layers", wanted=("peak_popcount_gmacs", "peak_float32_gmacs"))
+        return rows, {"popcount": peaks["peak_popcount_gmacs"], "float32": peaks["peak_float32_gmacs"]}
 
     def looks_up(self) -> bool:
         """Whether that machine's engine looks counts up: it has AVX2, but no popcount of vectors (docs/avx2.md)."""

@@ -1,12 +1,14 @@
 """The tables: pandas frames, and what they become in Markdown or on a terminal."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from scipy.stats import ttest_rel
 from sklearn.metrics import precision_recall_fscore_support
 from tabulate import tabulate
 
+from xnornet.layer_table import ratios_table, times_table
 from xnornet.report.prose import digits, two_digits
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import LABELS
@@ -15,6 +17,16 @@ from xnornet.report.style import LABELS
 def markdown(frame: pd.DataFrame) -> str:
     """A Markdown table; numbers are formatted already."""
     return tabulate(frame, headers="keys", tablefmt="github", showindex=False, disable_numparse=True, stralign="right")
+
+
+def layer_times(results: Results) -> pd.DataFrame:
+    """Microseconds of single layers."""
+    return times_table(results.layers()[0], mark=_star(True))
+
+
+def layer_ratios(results: Results) -> pd.DataFrame:
+    """How many times faster single layers are, and which shares of the peaks are reached."""
+    return ratios_table(*results.layers())
 
 
 def accuracy(results: Results) -> pd.DataFrame:
@@ -42,12 +54,25 @@ def accuracy(results: Results) -> pd.DataFrame:
 
 def _interval(results: Results, dataset: str) -> str:
     """Of the cost, seed by seed; nothing where there is one."""
-    both = [results.accuracy_by_seed(dataset, variant) for variant in VARIANTS]
+    cost = cost_by_seed(results, dataset, "test_accuracy")
+    return f"{cost.low:.2f} to {cost.high:.2f}" if cost else ""
+
+
+class Cost(NamedTuple):
+    """Float less XNOR, in points: mean over the seeds, and its 95 % interval (Student's t)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def cost_by_seed(results: Results, dataset: str, accuracy: str) -> Cost | None:
+    """Of a column of accuracies, seed by seed; None where there is one seed."""
+    both = [results.by_seed(dataset, variant)[accuracy] for variant in VARIANTS]
     by_float, by_xnor = pd.concat(both, axis=1, join="inner").to_numpy().T
     if len(by_float) < 2:
-        return ""
-    low, high = ttest_rel(by_float, by_xnor).confidence_interval(0.95)
-    return f"{low:.2f} to {high:.2f}"
+        return None
+    return Cost(np.mean(by_float - by_xnor), *ttest_rel(by_float, by_xnor).confidence_interval(0.95))
 
 
 def mean_accuracy(results: Results, dataset: str, variant: str) -> float:
@@ -56,10 +81,12 @@ def mean_accuracy(results: Results, dataset: str, variant: str) -> float:
 
 
 def over_seeds(results: Results, dataset: str, variant: str) -> str:
-    """Mean and deviation of the test accuracy over the seeds, and their number; of a single one its accuracy."""
+    """Mean and deviation of the test accuracy over the seeds, and their number; of two both, of a single one that."""
     over = results.seeds(dataset, variant)
-    deviation = f" ± {over['std']:.2f} % ({over['runs']})" if over["runs"] > 1 else " %"
-    return f"{over['mean']:.2f}{deviation}"
+    if over["runs"] == 1:
+        return f"{over['mean']:.2f} %"
+    both = ", ".join(f"{value:.2f}" for value in results.by_seed(dataset, variant).test_accuracy)
+    return f"{over['mean']:.2f} ± {over['std']:.2f} % ({both if over['runs'] == 2 else over['runs']})"
 
 
 def training_time(results: Results) -> pd.DataFrame:
@@ -183,7 +210,7 @@ def per_class(results: Results, dataset: str) -> pd.DataFrame:
     """Recall (accuracy within the class) and precision of each class, in percent."""
     columns: dict[str, list[str]] = {}
     for variant in VARIANTS:
-        answers = results.csv(f"plots/predictions/{dataset}-{variant}.csv", ["actual", "predicted"]).astype(str)
+        answers = results.predictions(dataset, variant)
         classes = sorted(answers.actual.unique())
         precision, recall, _, _ = precision_recall_fscore_support(
             answers.actual, answers.predicted, labels=classes, zero_division=0.0
