@@ -22,7 +22,7 @@ def replace(text: str, block: str, content: str) -> str:
 def updated() -> str:
     """README.md with the tables of REPORT.md."""
     report = (ROOT / "REPORT.md").read_text("utf-8")
-    layers = re.findall(r"\*\*Table \d+\. Layers: .*?\n\n((?:\|.*\n)+)", report, flags=re.DOTALL)
+    layers = re.findall(r"\*\*Table \d+\. Layers: [^|]*\n\n((?:\|.*\n)+)", report)
     readme = replace((ROOT / "README.md").read_text("utf-8"), "summary", "\n".join(first_table(report)))
     return replace(readme, "layers", "\n".join(layers))
 

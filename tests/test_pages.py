@@ -35,3 +35,11 @@ def test_links_lead_somewhere(name: str) -> None:
 def test_every_page_is_looked_at() -> None:
     tracked = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert set(tracked.stdout.split()) == set(PAGES)
+
+
+@pytest.mark.parametrize(("block", "tables"), [("summary", 1), ("layers", 2)])
+def test_what_the_readme_takes_from_the_report_are_tables(block: str, tables: int) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (content,) = re.findall(rf"<!-- {block}: .* -->\n(.*?)<!-- /{block} -->", readme, flags=re.DOTALL)
+    parts = content.strip().split("\n\n")
+    assert len(parts) == tables and all(line.startswith("|") for part in parts for line in part.splitlines())
