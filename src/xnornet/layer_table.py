@@ -4,10 +4,10 @@ All functions take the rows of `xnornet.bench.layer.measure`, fresh or from plot
 """
 
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 
 import pandas as pd
+from scipy.stats import gmean
 
 MEAN_OF = ("64@56", "128@28", "256@14", "512@7")
 """The layers whose geometric mean is taken: those of the four stages of an ImageNet ResNet-18."""
@@ -46,8 +46,7 @@ def ratios(rows: pd.DataFrame, peaks: Mapping[str, float]) -> pd.DataFrame:
         for title, (names, peak, macs) in SHARES.items()
     }
     table = pd.DataFrame(by_title).T.dropna(how="all")
-    means = table.reindex(columns=MEAN_OF).apply(statistics.geometric_mean, axis="columns")
-    return table.assign(**{"geometric mean": means})
+    return table.assign(**{"geometric mean": gmean(table.reindex(columns=MEAN_OF), axis=1)})
 
 
 def times_table(rows: pd.DataFrame, mark: str) -> pd.DataFrame:
