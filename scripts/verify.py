@@ -24,15 +24,16 @@ ABSENT = ("deleted", "not in cache")
 def main() -> None:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     stages, absent = dvc("stage", "list", "--name-only").split(), set[str]()
-    others = [name for name in lock if name not in stages]  # of data sets that params.yaml no longer names
+    others = [name for name in lock if name not in stages and "@" in name]  # of what params.yaml no longer names
+    gone = [f"{name}: in dvc.lock, but not in dvc.yaml" for name in lock if name not in stages and "@" not in name]
     never = [f"{name}: never run here" for name in stages if name not in lock]
-    stale = [*never, *changes(lock, absent), *chain(lock, stages), *packed(lock)]
+    stale = [*never, *gone, *changes(lock, absent), *chain(lock, stages), *packed(lock)]
     problems = [*stale, *([] if others else readme())]
     print("\n".join(problems), end="\n" * bool(problems))
     if absent:
         print(f"not here, compared by digest alone: {', '.join(sorted(absent))}")
     if others:
-        print(f"not looked at, since params.yaml has other `datasets`: README.md, {', '.join(others)}")
+        print(f"not looked at, since params.yaml has other `datasets` or `variants`: README.md, {', '.join(others)}")
     if problems:
         count = "1 thing does" if len(problems) == 1 else f"{len(problems)} things do"
         sys.exit(f"{count} not belong together" + ": `dvc repro` makes them anew" * bool(stale))

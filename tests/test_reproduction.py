@@ -170,6 +170,6 @@ def test_verify_leaves_out_what_is_not_in_this_pipeline(built: Path, tmp_path: P
     edit_params(other, {"datasets": ["digits"]})
     run(other, "dvc", "repro", "--single-item", "report")
     said = run(other, sys.executable, "scripts/verify.py")
-    assert "since params.yaml has other `datasets`: README.md, " in said and "train@shapes-xnor" in said
+    assert "since params.yaml has other `datasets` or `variants`: README.md, " in said and "train@shapes-xnor" in said
     edit_params(other, {"datasets": ["digits", "mnist"]})
     assert "train@mnist-xnor: never run here" in run(other, sys.executable, "scripts/verify.py", status=1)

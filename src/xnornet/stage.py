@@ -42,7 +42,7 @@ def _alone(name: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            process = file.read()
+            process = file.read() or "(number not written yet)"
             print(
                 f"{name}: waiting for another run of this stage, process {process}, to end. (It began first, and this "
                 f"one will then do the same again. To have this one go on from its last checkpoint: kill {process})",
@@ -53,7 +53,10 @@ def _alone(name: str) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)  # this number may soon be another process's
 
 
 def arguments(description: str, *names: str) -> list[str]:

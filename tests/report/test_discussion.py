@@ -61,7 +61,9 @@ def test_the_cost_on_validation_images_stands_beside_it(results: Results) -> Non
     rows["validation_accuracy"] = [99.1, 99.2, 99.3, 99.4]  # float: 99.2, 99.3, 99.2, 99.3
     rows.to_csv(path, index=False)
     # Differences 0.1, 0.1, -0.1, -0.1: mean 0, deviation 0.1155, times 3.182 / 2.
-    assert "the same pairs of networks differ by 0.00 points (95 % interval -0.18 to +0.18)" in prose(results)
+    assert "float less XNOR is 0.00 points in the same pairs of networks (95 % interval -0.18 to +0.18)" in prose(
+        results
+    )
 
 
 def test_differences_are_corrected_for_their_number(results: Results, change: Callable[..., None]) -> None:

@@ -278,6 +278,7 @@ CURVE = "epoch,learning_rate,train_loss,train_accuracy,validation_accuracy\n"
     [
         ("epoch,learning_rate,train_loss,train_accuracy\n1,0.1,0.5,99\n", "has no column validation_accuracy"),
         (f"{CURVE}1,0.1,,99,99\n", "column train_loss has an empty or infinite cell"),
+        (f"{CURVE}1,0.1,nan,99,99\n", "column train_loss has an empty or infinite cell"),
         (f"{CURVE}1,0.1,inf,99,99\n", "column train_loss has an empty or infinite cell"),
         (f"{CURVE}1,0.1,-inf,99,99\n", "column train_loss has an empty or infinite cell"),
         (CURVE, "has no rows"),

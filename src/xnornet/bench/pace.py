@@ -28,7 +28,8 @@ def time_steps(
     Both as the float twin trains, in its batches and its number format, if the CPU has that, else in float32: what
     binarization costs, and not what bfloat16 gives.
     repeats, budget_seconds: see `compare`. Returns, for each variant, {seconds_per_epoch, iqr_seconds (of an epoch),
-    images_per_second, noisy}, and threads, precision and images (of an epoch). ParamsError as in `fit`.
+    images_per_second, noisy}, and threads, precision and images (of an epoch). ParamsError as in `fit`, but not for
+    more threads than there are cores, in place of which all cores are taken.
     """
     threads = min(runtime.threads or usable_cores(), usable_cores())
     train, _ = data.split(params.split.validation, params.split.seed)

@@ -10,7 +10,10 @@ from xnornet.data import Images
 
 @torch.inference_mode()
 def predict(model: nn.Module, images: Tensor, batch_size: int = 500) -> Tensor:
-    """Logits float32 (N, classes) of uint8 images (N, H, W, C), in evaluation mode; the model goes back as a whole."""
+    """Logits float32 (N, classes) of uint8 images (N, H, W, C), in evaluation mode.
+
+    Afterwards the model and all its layers are in the mode that the model itself was in.
+    """
     was_training = model.training
     model.eval()
     logits = [model(batch.permute(0, 3, 1, 2)).to(torch.float32) for batch in images.split(batch_size)]

@@ -71,7 +71,11 @@ def arms_of(params: DatasetParams, plan: Study) -> dict[str, Arm]:
         raise ParamsError(f"study.arms: unknown arm {unknown[0]!r}: choose from {', '.join(map(repr, plan.arms))}")
     seen: dict[str, str] = {}
     for name in params.study.arms:
-        twin = seen.setdefault(settings_of(params, plan, plan.arms[name]).xnor.model_dump_json(), name)
+        try:
+            settings = settings_of(params, plan, plan.arms[name])
+        except ParamsError as error:
+            raise ParamsError(f"study.arms: {name!r}: {error}") from None
+        twin = seen.setdefault(settings.xnor.model_dump_json(), name)
         if twin != name:
             raise ParamsError(f"study.arms: {name!r} is the same training as {twin!r}: remove one of them")
     return {name: plan.arms[name] for name in params.study.arms}
@@ -97,5 +101,5 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     try:
         check_stream(params.model, xnor)
     except ValueError as error:
-        raise ParamsError(f"study.arms: in one, {error}") from None
+        raise ParamsError(str(error).removeprefix("xnor.")) from None
     return params.model_copy(update={"model": model, "xnor": xnor})

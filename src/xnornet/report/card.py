@@ -41,6 +41,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "validation": f"{settings['split']['validation']:,}",
         "test_images": f"{data['test_images']:,}",
         "test_accuracy": f"{packed['test_accuracy']:.2f}",
+        "train_accuracy": f"{packed['train_accuracy']:.2f}",
         "float_accuracy": f"{results.trained(dataset, 'float')['test_accuracy']:.2f}",
         "same_answers": f"{packed['same_answers']:.2f}",
         "recipe": _recipe(settings),

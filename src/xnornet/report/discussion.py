@@ -94,8 +94,8 @@ def _how_sure(results: Results, dataset: str) -> Iterator[str]:
     )
     if cost:
         yield (
-            f"On the validation images, the same pairs of networks differ by {cost.mean:.2f} points (95 % interval "
-            f"{cost.low:+.2f} to {cost.high:+.2f})."
+            f"On the validation images, float less XNOR is {cost.mean:.2f} points in the same pairs of networks (95 % "
+            f"interval {cost.low:+.2f} to {cost.high:+.2f})."
         )
 
 
@@ -110,7 +110,7 @@ def _dead_stages(results: Results, dataset: str) -> Iterator[str]:
     variances = [v["stream_variance"] for v in stages.values()]
     yield claim(
         bool(dead),
-        f"Part of it may be this network's own: the binary convolutions of stage{'s' * (len(dead) > 1)} {numbers}, of "
+        f"Part of the cost may be this network's own: the binary convolutions of stage{'s' * (len(dead) > 1)} {numbers}, of "
         f"{len(stages)}, contribute nothing. With what they add to the residual stream replaced by its mean, while the float "
         f"shortcut stays, {without} % of {seen['images']:,} validation images are right, as against {seen['accuracy']:.1f} % "
         f"with them ([why]({WHY})).",
@@ -195,13 +195,15 @@ def _corrected(results: Results, dataset: str, compared: list[str]) -> Iterator[
     """Which differences remain where it counts how many were looked at."""
     arms, against = results.study(dataset), results.compared_with(dataset)
     decided = [arm for arm in compared if arms[arm]["low"] > 0 or arms[arm]["high"] < 0]
-    if not decided:
+    if not decided or len(compared) < 2:
         return
     by_arm = results.study_rows(dataset).pivot(index="seed", columns="arm", values="validation_accuracy")
     chances = [ttest_rel(by_arm[arm], by_arm[against[arm]]).pvalue for arm in compared]
     corrected = false_discovery_control(pd.Series(chances).fillna(1.0))  # no chance where all pairs are equal
     left = [arm for arm, chance in zip(compared, corrected, strict=True) if arm in decided and chance < RISK]
     of_these = {0: "none of these differences remains", len(decided): "all of these differences remain"}
+    if len(decided) == 1:
+        of_these = {0: "the difference does not remain", 1: "the difference remains"}
     some = f"of these differences {listed([f'{chr(34)}{arm}{chr(34)}' for arm in left])} remain{'s' * (len(left) == 1)}"
     yield (
         f"Corrected for the {len(compared)} comparisons (Benjamini and Hochberg, a false discovery rate of {100 * RISK:.0f} %), "

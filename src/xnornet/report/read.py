@@ -77,7 +77,9 @@ class Results:
             if column not in frame:
                 raise ReportError(f"{path} has no column {column}: delete it and run `dvc repro`")
         for column in columns:
-            if frame[column].isna().any() or frame[column].isin([math.inf, -math.inf]).any():
+            cells = frame[column]
+            written = column not in TEXT and cells.isin(["nan", "NaN"]).any()
+            if cells.isna().any() or cells.isin([math.inf, -math.inf]).any() or written:
                 raise ReportError(
                     f"{path}: column {column} has an empty or infinite cell: delete it and run `dvc repro`"
                 )
