@@ -67,10 +67,10 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     )
     yield from _how_sure(results, dataset)
     packed, recipe = results.packed(dataset), results.settings(dataset, "xnor")["optimization"]
+    fitted, right = packed["train_accuracy"], packed["test_accuracy"]
     yield (
-        f"Of its training images, as they are, the packed network gets {packed['train_accuracy']:.2f} % right, of the test "
-        f"images {packed['test_accuracy']:.2f} %"
-        + claim(packed["train_accuracy"] >= FITS, ": what it lacks is not the capacity to fit those that it sees.", ".")
+        f"Of its training images, as they are, the packed network gets {fitted:.2f} % right, of the test images {right:.2f} %"
+        + claim(right < fitted >= FITS, ": what it lacks is not the capacity to fit those that it sees.", ".")
     )
     yield from _dead_stages(results, dataset)
     columns = ["epoch", "learning_rate", "train_loss", "train_accuracy", "validation_accuracy"]
