@@ -64,7 +64,7 @@ def test_the_mean_is_geometric_and_of_the_four_layers_only() -> None:
 def test_what_was_not_timed_is_a_dash_and_who_never_was_has_no_row() -> None:
     rows = table(ours=50, nchw=1000)
     rows = pd.concat([rows, pd.DataFrame([row("256@14", TORCH[1], 900), row("64@56", "torch int8", None, note="no")])])
-    times = times_table(rows, mark=" *").set_index("µs per call")
+    times = times_table(rows).set_index("µs per call")
     assert list(times) == list(MEAN_OF)
     assert list(times.loc[TORCH[1]]) == ["-", "-", "900", "-"]
     assert list(times.loc["ours"]) == ["50.0"] * 4
@@ -76,8 +76,8 @@ def test_what_was_not_timed_is_a_dash_and_who_never_was_has_no_row() -> None:
 
 def test_noisy_times_are_marked() -> None:
     rows = table(ours=50, nchw=1000).assign(noisy=[True, False] * 4)
-    times = times_table(rows, mark="~").set_index("µs per call")
-    assert set(times.loc["ours"]) == {"50.0~"} and set(times.loc[TORCH[0]]) == {"1000"}
+    times = times_table(rows).set_index("µs per call")
+    assert set(times.loc["ours"]) == {"50.0 *"} and set(times.loc[TORCH[0]]) == {"1000"}
 
 
 def test_reasons_are_named_once_with_their_layers() -> None:

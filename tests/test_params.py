@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from xnornet.nn.models import LeNet5, ResNet18
 from xnornet.params import Dataset, ParamsError, known, load
-from xnornet.params.trainings import SIZES
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 
@@ -145,9 +143,3 @@ def test_files_that_are_not_there_or_not_text(tmp_path: Path) -> None:
 def test_unknown_names_list_the_known_ones() -> None:
     with pytest.raises(ParamsError, match="unknown data set 'imagenet': choose from mnist, cifar10, digits, shapes"):
         known("data set", "imagenet", Dataset)
-
-
-def test_sizes_are_those_of_the_networks() -> None:
-    assert {"lenet5": LeNet5, "resnet18": ResNet18}.keys() == SIZES.keys()
-    for network, name in ((LeNet5, "lenet5"), (ResNet18, "resnet18")):
-        assert SIZES[name] == (network.smallest_image, network.image_size)

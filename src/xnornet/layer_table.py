@@ -49,9 +49,9 @@ def ratios(rows: pd.DataFrame, peaks: Mapping[str, float]) -> pd.DataFrame:
     return table.assign(**{"geometric mean": gmean(table.reindex(columns=MEAN_OF), axis=1)})
 
 
-def times_table(rows: pd.DataFrame, mark: str) -> pd.DataFrame:
-    """Microseconds of every contestant by layer, as text; `mark` behind a noisy one, - where there is none."""
-    marks = _by_layer(rows, "noisy").eq(True).map({True: mark, False: ""}.get)
+def times_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Microseconds of every contestant by layer, as text; * behind a noisy one, - where there is none."""
+    marks = _by_layer(rows, "noisy").eq(True).map({True: " *", False: ""}.get)
     return _table(_by_layer(rows, "seconds").map(_microseconds) + marks, "µs per call")
 
 

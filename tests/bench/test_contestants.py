@@ -31,7 +31,7 @@ CONTESTANTS = {**ours(), **BASELINES, **peers()}
 pytestmark = pytest.mark.usefixtures("bfloat16")
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=str)
+@pytest.mark.parametrize("layer", LAYERS, ids=repr)
 @pytest.mark.parametrize("name", CONTESTANTS)
 def test_contestant_is_right(name: str, layer: Layer) -> None:
     try:

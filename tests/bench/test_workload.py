@@ -24,7 +24,7 @@ SHAPES = [
 ]
 
 
-@pytest.mark.parametrize("layer", SHAPES, ids=str)
+@pytest.mark.parametrize("layer", SHAPES, ids=repr)
 def test_reference_is_the_sum_of_products(layer: Layer) -> None:
     problem = Problem(layer)
     rng = np.random.default_rng(1)
@@ -40,7 +40,7 @@ def test_reference_is_the_sum_of_products(layer: Layer) -> None:
         assert problem.binary_result[n, i, j, o] == pytest.approx(count * np.abs(problem.weight[o]).mean(), rel=1e-6)
 
 
-@pytest.mark.parametrize("layer", SHAPES, ids=str)
+@pytest.mark.parametrize("layer", SHAPES, ids=repr)
 def test_reference_agrees_with_torch(layer: Layer) -> None:
     problem = Problem(layer)
     wanted = F.conv2d(

@@ -259,7 +259,7 @@ def test_wrong_values_are_named_with_file_and_key(results: Results, change: Call
         render(results)
 
 
-@pytest.mark.parametrize("arm", ["0.01", "None", "NA", "nan"])
+@pytest.mark.parametrize("arm", ["0.01", "None", "NA"])
 def test_an_arm_may_have_any_name(arm: str, results: Results, change: Callable[..., None]) -> None:
     path = results.root / "plots/study/mnist.csv"
     rows = pd.read_csv(path).replace("paper", arm)

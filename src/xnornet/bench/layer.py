@@ -75,13 +75,13 @@ def _row(name: str, layer: Layer, contestant: str, timing: Timing | None) -> dic
     }
 
 
-def present(rows: pd.DataFrame, peaks: Peaks, *, markdown: bool = False) -> str:
+def present(rows: pd.DataFrame, peaks: Peaks) -> str:
     """The tables as text: microseconds, then ratios and shares of the peaks, then what was left out."""
-    parts = [_tabulate(times_table(rows, mark="~"), markdown)]
+    parts = [_tabulate(times_table(rows))]
     if rows.noisy.any():
-        parts.append("~ marks an interquartile range above 10 % of the median, or a core shared with another process.")
+        parts.append("* marks an interquartile range above 10 % of the median, or a core shared with another process.")
     parts += [
-        _tabulate(ratios_table(rows, asdict(peaks)), markdown),
+        _tabulate(ratios_table(rows, asdict(peaks))),
         "64@56: 64 channels in and out, 56x56 image, 3x3 kernel, batch 1, and so on; lenet-*: LeNet-5's binary layers, "
         "batch 64.",
         f"The mean is that of {', '.join(MEAN_OF)}. Peaks of one core, measured: popcount loop {peaks.popcount:.0f}, "
@@ -92,16 +92,14 @@ def present(rows: pd.DataFrame, peaks: Peaks, *, markdown: bool = False) -> str:
     if rows.starved.any():
         parts.append("The machine was busy with other work: neither times nor ratios are to be trusted.")
     if missing := left_out(rows):
-        bullet = "- " if markdown else "  "
-        parts.append("Left out:\n" + "\n".join(f"{bullet}{line}" for line in missing))
+        parts.append("\n  ".join(["Left out:", *missing]))
     return "\n\n".join(parts)
 
 
-def _tabulate(table: pd.DataFrame, markdown: bool) -> str:
+def _tabulate(table: pd.DataFrame) -> str:
     return tabulate(
         table,
         headers="keys",
-        tablefmt="github" if markdown else "simple",
         showindex=False,
         disable_numparse=True,
         colalign=["left", *("right" for _ in table.columns[1:])],
@@ -117,7 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=30, help="timed blocks of each contestant (default: 30)")
     parser.add_argument("--threads", type=int, default=1, help="threads of each contestant (default: 1)")
     parser.add_argument("--no-peers", action="store_true", help="without ONNX Runtime and OpenVINO")
-    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all timings to this file")
     options = parser.parse_args(arguments)
     for name in options.layers:
@@ -137,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     count = f"{options.threads} thread{'s' * (options.threads > 1)}"
     print(f"{describe(fingerprint())}; {count}, median of {options.repeats}\n")
-    print(present(rows, peaks, markdown=options.markdown))
+    print(present(rows, peaks))
     if options.csv:
         write_csv(options.csv, rows)
 

@@ -68,16 +68,19 @@ def agreement(
     return {
         "images": len(images),
         "max_logit_difference": float(f"{difference.max():.3g}"),
-        "same_answers": round(100 * float(same.mean()), 4),
-        "test_accuracy": round(100 * float((got.argmax(axis=1) == labels).mean()), 4),
+        "same_answers": _percent(same),
+        "test_accuracy": _percent(got.argmax(axis=1) == labels),
     }
 
 
 def training_accuracy(packed: PackedNetwork, data: Prepared, split: Split) -> dict[str, float]:
     """{"train_accuracy": percent of the training images, as they are, that the packed network gets right}."""
     train, _ = data.split(split.validation, split.seed)
-    right = packed(train.images).argmax(axis=1) == train.labels
-    return {"train_accuracy": round(100 * float(right.mean()), 4)}
+    return {"train_accuracy": _percent(packed(train.images).argmax(axis=1) == train.labels)}
+
+
+def _percent(holds: NDArray[np.bool_]) -> float:
+    return round(100 * float(holds.mean()), 4)
 
 
 def _wrong(wanted: NDArray[np.float32], got: NDArray[np.float32]) -> NDArray[np.bool_]:

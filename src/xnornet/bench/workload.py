@@ -62,13 +62,6 @@ class Layer:
         inside = sum(max(0, min(start + self.kernel, self.size) - max(start, 0)) for start in starts)
         return self.batch * self.out_channels * self.in_channels * inside**2
 
-    def __str__(self) -> str:
-        batch = f", batch {self.batch}" if self.batch > 1 else ""
-        if self.is_dense:
-            return f"{self.in_channels} -> {self.out_channels} dense{batch}"
-        channels = f"{self.in_channels}" + (f" -> {self.out_channels}" if self.out_channels != self.in_channels else "")
-        return f"{channels} @ {self.size}, {self.kernel}x{self.kernel}{batch}"
-
 
 LAYERS: Mapping[str, Layer] = {
     # The four stages of ResNet-18 on ImageNet; 256@14 is the one that the paper times (Rastegari et al. 2016, fig. 4).

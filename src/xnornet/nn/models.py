@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xnornet.nn.layers import Normalize, XnorConv2d, XnorLinear, affine
-from xnornet.params import Gradient, Variant
+from xnornet.params import SIZES, Gradient, Variant
 
 
 class LeNet5(nn.Module):
@@ -19,7 +19,7 @@ class LeNet5(nn.Module):
     (431,810 with `output_norm`).
     """
 
-    image_size = smallest_image = 28
+    smallest_image, image_size = SIZES["lenet5"]
 
     def __init__(self, *, in_channels: int, num_classes: int, **xnor: Any) -> None:
         super().__init__()
@@ -116,8 +116,7 @@ class ResNet18(nn.Module):
     others have 2, 4 and 8 times as many. 11.17 M parameters at width 64, 98.3 % of them binarized.
     """
 
-    image_size = 32
-    smallest_image = 8  # one pixel is left in the last stage
+    smallest_image, image_size = SIZES["resnet18"]
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from xnornet.params.file import Dataset, Params, load
 from xnornet.params.timing import LayerName
 from xnornet.params.trainings import (
     RESIDUAL,
+    SIZES,
     Augment,
     Data,
     DatasetParams,
@@ -24,6 +25,7 @@ from xnornet.params.values import ParamsError, known
 
 __all__ = [
     "RESIDUAL",
+    "SIZES",
     "Arm",
     "Augment",
     "Data",

@@ -98,8 +98,5 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
     base, own = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
     xnor = Xnor.model_validate(recipe | base | own)
-    try:
-        check_stream(params.model, xnor)
-    except ValueError as error:
-        raise ParamsError(str(error).removeprefix("xnor.")) from None
+    check_stream(params.model, xnor)
     return params.model_copy(update={"model": model, "xnor": xnor})

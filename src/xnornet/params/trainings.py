@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from xnornet.params.values import ONCE, NonNegativeFloat, NonNegativeInt, Section, Seed, UnitFloat
+from xnornet.params.values import ONCE, NonNegativeFloat, NonNegativeInt, ParamsError, Section, Seed, UnitFloat
 
 Variant = Literal["float", "xnor"]
 Gradient = Literal["corrected", "paper", "detached", "reference"]
@@ -133,14 +133,14 @@ RESIDUAL = ("residual_relu", "normed_shortcut")
 
 
 def check_stream(model: LeNet5Params | ResNet18Params, xnor: Xnor) -> None:
-    """ValueError where `xnor` says something of a residual stream that the network does not have."""
+    """ParamsError where `xnor` says something of a residual stream that the network does not have."""
     for name in RESIDUAL:
         if getattr(xnor, name) and isinstance(model, LeNet5Params):
-            raise ValueError(f"xnor.{name} is true, but {model.name} has no residual stream: set it to false")
+            raise ParamsError(f"{name} is true, but {model.name} has no residual stream: set it to false")
 
 
 SIZES = {"lenet5": (28, 28), "resnet18": (8, 32)}
-"""Pixels a side of the smallest and the largest images that a network takes."""
+"""Pixels a side of the smallest and the largest images that a network takes. Of 8, a ResNet's last stage has one."""
 
 
 class Short(Optimization):
@@ -168,7 +168,10 @@ class DatasetParams(Section):
 
     @model_validator(mode="after")
     def _residual_stream(self) -> "DatasetParams":
-        check_stream(self.model, self.xnor)
+        try:
+            check_stream(self.model, self.xnor)
+        except ParamsError as error:
+            raise ValueError(f"xnor.{error}") from None
         return self
 
     @model_validator(mode="after")

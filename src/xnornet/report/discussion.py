@@ -200,11 +200,11 @@ def _corrected(results: Results, dataset: str, compared: list[str]) -> Iterator[
     by_arm = results.study_rows(dataset).pivot(index="seed", columns="arm", values="validation_accuracy")
     chances = [ttest_rel(by_arm[arm], by_arm[against[arm]]).pvalue for arm in compared]
     corrected = false_discovery_control(pd.Series(chances).fillna(1.0))  # no chance where all pairs are equal
-    left = [arm for arm, chance in zip(compared, corrected, strict=True) if arm in decided and chance < RISK]
+    left = [f'"{arm}"' for arm, chance in zip(compared, corrected, strict=True) if arm in decided and chance < RISK]
     of_these = {0: "none of these differences remains", len(decided): "all of these differences remain"}
     if len(decided) == 1:
         of_these = {0: "the difference does not remain", 1: "the difference remains"}
-    some = f"of these differences {listed([f'{chr(34)}{arm}{chr(34)}' for arm in left])} remain{'s' * (len(left) == 1)}"
+    some = f"of these differences {listed(left)} remain{'s' * (len(left) == 1)}"
     yield (
         f"Corrected for the {len(compared)} comparisons (Benjamini and Hochberg, a false discovery rate of {100 * RISK:.0f} %), "
         f"{of_these.get(len(left), some)}."

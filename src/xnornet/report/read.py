@@ -67,8 +67,8 @@ class Results:
     def csv(self, path: str, columns: Sequence[str], *, partly: Sequence[str] = ()) -> pd.DataFrame:
         """A CSV file with at least one row, `columns`, all filled, and `partly` filled ones. ReportError."""
         try:
-            # Names of classes and arms are text, whatever they look like.
-            frame = pd.read_csv(self.root / path, dtype=TEXT, keep_default_na=False, na_values=[""])
+            # Names of classes and arms are text, whether they look like numbers or are called None.
+            frame = pd.read_csv(self.root / path, dtype=TEXT, keep_default_na=False, na_values=["", "nan", "NaN"])
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
         except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
@@ -77,9 +77,7 @@ class Results:
             if column not in frame:
                 raise ReportError(f"{path} has no column {column}: delete it and run `dvc repro`")
         for column in columns:
-            cells = frame[column]
-            written = column not in TEXT and cells.isin(["nan", "NaN"]).any()
-            if cells.isna().any() or cells.isin([math.inf, -math.inf]).any() or written:
+            if frame[column].isna().any() or frame[column].isin([math.inf, -math.inf]).any():
                 raise ReportError(
                     f"{path}: column {column} has an empty or infinite cell: delete it and run `dvc repro`"
                 )

@@ -21,7 +21,7 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def layer_times(results: Results) -> pd.DataFrame:
     """Microseconds of single layers."""
-    return times_table(results.layers()[0], mark=_star(True))
+    return times_table(results.layers()[0])
 
 
 def layer_ratios(results: Results) -> pd.DataFrame:
