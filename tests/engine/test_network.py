@@ -141,7 +141,7 @@ def test_bits_cannot_be_made_from_the_logits():
 
 
 def test_the_memory_of_folded_images_counts():
-    stem = replace(networks.RESIDUAL[1], bits="sb", output=None, channels=32, kernel=(1, 1), padding=0)
+    stem = replace(networks.RESIDUAL[1], bits="sb", output=None, channels=16, kernel=(1, 1), padding=0)
     wide = Node(op="binary_conv", name="a", input="sb", output="d", channels=1, kernel=(11, 4096), stride=22)
     nodes = (networks.RESIDUAL[0], stem, wide, Node(op="average", name="mean", input="d", output="y"))
     with pytest.raises(FormatError, match="what one image needs takes more"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xnornet.engine import bits, panels
-from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
+from xnornet.engine.counter import KIND, LOOKUP, LOOKUP_TABLE
 
 
 def packed(channels: int, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,12 +44,30 @@ def test_nibbles_of_32_channels_lie_side_by_side(channels, depth):
     assert np.array_equal(made, expected)
 
 
+@pytest.mark.skipif(LOOKUP, reason="this CPU looks up")
+@pytest.mark.parametrize("channels", [1, 16, 20])
+@pytest.mark.parametrize("depth", [3, 32, 33, 64, 100])
+def test_what_a_tap_counts_of_each_channel_lies_side_by_side(channels, depth):
+    """Of each of three pixels as many bits as a lane has, and none of the empty rest of its last word."""
+    truths, _ = packed(channels, 3 * depth)
+    width, lanes = KIND.element.width, KIND.count
+    taps = -(-depth // width)
+    made = panels.in_panels(bits.pack_bits(truths.reshape(channels, 3, depth)), depth)
+    assert made.shape == (-(-channels // lanes), 3 * taps, 64)
+    lane_of = made.view(f"u{width // 8}")
+    truths = np.pad(truths.reshape(channels, 3, depth), ((0, 0), (0, 0), (0, taps * width - depth)))
+    for channel, pixel, tap in np.ndindex(channels, 3, taps):
+        wanted = sum(int(truth) << bit for bit, truth in enumerate(truths[channel, pixel, tap * width :][:width]))
+        assert lane_of[channel // lanes, pixel * taps + tap, channel % lanes] == wanted
+
+
 @pytest.mark.parametrize("depth", [1, 8, 9, 63, 64, 65, 128, 200])
 def test_taps_have_vectors_for_all_channels(depth):
     sizes = panels.tap_sizes(depth)
-    assert len(sizes) == bits.word_count(depth)
     assert sizes.tolist() == (
-        [-(-min(64, depth - at) // 8) for at in range(0, depth, 64)] if LOOKUP else [1] * len(sizes)
+        [-(-min(64, depth - at) // 8) for at in range(0, depth, 64)]
+        if LOOKUP
+        else [1] * -(-depth // KIND.element.width)
     )
     assert sizes.sum() == panels.vector_count(depth)
 

@@ -10,7 +10,7 @@ from xnornet.engine.geometry import Window
 from xnornet.engine.plan import BLOCK, Group, border_groups, make_plan, whole_groups
 from xnornet.engine.weights import BinaryWeights
 
-TILE = 8
+TILES = 8, 4, 1
 
 
 @st.composite
@@ -26,14 +26,14 @@ def share(window: Window, size: tuple[int, int]) -> float:
     """Of the products of all taps at all pixels, those that are counted."""
     axes = window.axes(*size)
     (everything,) = whole_groups(*axes)
-    groups = border_groups(*axes, 1, TILE)
+    groups = border_groups(*axes, 1, TILES)
     return sum(g.taps * len(g.pixels) for g in groups) / (everything.taps * len(everything.pixels))
 
 
 @given(placed())
 def test_every_pixel_is_in_one_group_that_counts_all_taps_inside(problem):
     window, (height, width) = problem
-    groups = border_groups(*window.axes(height, width), 1, TILE)
+    groups = border_groups(*window.axes(height, width), 1, TILES)
     out = window.output(height, width)
     assert sorted(np.concatenate([group.pixels for group in groups])) == list(range(out[0] * out[1]))
     for group in groups:
@@ -55,7 +55,7 @@ def test_rows_alone_where_columns_share_words() -> None:
     weights = BinaryWeights.of(np.ones((96, 3, 3, 20), np.float32))
     assert weights.folded
     axes = weights.counted_axes(*Window(3, 3, padding=1).axes(14, 14))
-    assert [(group.rows, group.columns, len(group.pixels)) for group in border_groups(*axes, 1, TILE)] == [
+    assert [(group.rows, group.columns, len(group.pixels)) for group in border_groups(*axes, 1, TILES)] == [
         ((0, 2), (0, 1), 14),
         ((0, 3), (0, 1), 168),
         ((1, 3), (0, 1), 14),
@@ -64,51 +64,51 @@ def test_rows_alone_where_columns_share_words() -> None:
 
 def test_without_padding_all_pixels_are_one_group() -> None:
     assert share(Window(3, 3), (14, 14)) == 1
-    assert len(border_groups(*Window(3, 3).axes(14, 14), 1, TILE)) == 1
+    assert len(border_groups(*Window(3, 3).axes(14, 14), 1, TILES)) == 1
 
 
 def test_pixels_that_would_fill_no_tile_stay_together() -> None:
     """3x3 pixels and 9x9 taps: apart they count 72 or 81 taps, all nine pixels in tiles of one row."""
     axes = Window(9, 9, padding=1).axes(9, 9)
     (together,) = whole_groups(*axes)
-    assert together.cost(TILE) == 81 * (8 + 1.25)
+    assert together.cost(TILES) == 81 * (8 + 1.25)
     row, single = Group(np.arange(3), (1, 9), (0, 9)), Group(np.arange(1), (0, 9), (1, 9))
-    assert 2 * row.cost(TILE) + 2 * single.cost(TILE) + 81 * 1.25 == 72 * 8 * 1.25 + 81 * 1.25 > together.cost(TILE)
-    assert border_groups(*axes, 1, TILE)[0].taps == 81
+    assert 2 * row.cost(TILES) + 2 * single.cost(TILES) + 81 * 1.25 == 72 * 8 * 1.25 + 81 * 1.25 > together.cost(TILES)
+    assert border_groups(*axes, 1, TILES)[0].taps == 81
 
 
 def test_tables_that_would_be_huge_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = Window(3, 3, padding=1).axes(14, 14)
     monkeypatch.setattr(plan, "MOST_ENTRIES", 4 * (6 + 6 + 6 + 6 + 9) - 1)
-    assert len(border_groups(*axes, 3, TILE)) == 5
-    assert len(border_groups(*axes, 4, TILE)) == 1
+    assert len(border_groups(*axes, 3, TILES)) == 5
+    assert len(border_groups(*axes, 4, TILES)) == 1
 
 
 @given(placed(), st.integers(1, 3), st.integers(1, 3), st.sampled_from([1, 4, 7, 8]))
-def test_runs_and_blocks_cover_the_order(problem, words, images, tile):
+def test_runs_and_blocks_cover_the_order(problem, parts, images, tile):
     window, size = problem
     axes = window.axes(*size)
-    groups = whole_groups(*axes) if images > 1 else border_groups(*axes, words, tile)
-    made = make_plan(groups, words, window.kernel_width, images, tile)
+    groups = whole_groups(*axes) if images > 1 else border_groups(*axes, parts, (tile, 1))
+    made = make_plan(groups, parts, window.kernel_width, images, tile)
     assert sorted(made.order) == list(range(len(made.order)))
     assert np.array_equal(made.runs[:, 0], [0, *made.runs[:-1, 1]]) and made.runs[-1, 1] == len(made.order)
     taps = {tuple(made.taps[first : first + count]) for _, _, first, count in made.runs}
-    assert taps == {taps_of(group, words, window.kernel_width) for group in groups}
+    assert taps == {taps_of(group, parts, window.kernel_width) for group in groups}
     assert made.blocks[0] == 0 and made.blocks[-1] == len(made.runs) and (np.diff(made.blocks) > 0).all()
     for begin, end in zip(made.blocks, made.blocks[1:], strict=False):
         assert made.runs[end - 1, 1] - made.runs[begin, 0] <= BLOCK
 
 
-def taps_of(group: Group, words: int, columns: int) -> tuple[int, ...]:
+def taps_of(group: Group, parts: int, columns: int) -> tuple[int, ...]:
     return tuple(
-        (ky * columns + kx) * words + word
+        (ky * columns + kx) * parts + part
         for ky in range(*group.rows)
         for kx in range(*group.columns)
-        for word in range(words)
+        for part in range(parts)
     )
 
 
 def test_some_images_of_a_pass_are_the_first_of_its_order() -> None:
     axes = Window(3, 3, padding=1).axes(4, 4)
-    made = make_plan(whole_groups(*axes), 1, 3, 4, TILE)
+    made = make_plan(whole_groups(*axes), 1, 3, 4, 8)
     assert list(made.order) == list(range(64))

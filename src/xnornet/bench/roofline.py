@@ -14,7 +14,7 @@ from numba import njit, types
 from xnornet.engine import counter
 from xnornet.engine.bits import aligned
 from xnornet.engine.counter import CARRY_SAVE, LOOKUP
-from xnornet.engine.vector import WIDE, Emitter, f32, i8, i64, intrinsic, vector
+from xnornet.engine.vector import WIDE, Emitter, f32, i8, intrinsic, vector
 
 # Accumulators (of two registers with carry-save counting) and constants of a loop, and the vectors that it loads, must
 # fit the registers together: 32 of 512 bits, or 16 of half the width, where LLVM makes two of a vector of 512 bits. An
@@ -116,7 +116,7 @@ if LOOKUP:
     # Not unrolled, which makes LLVM keep sums in memory; 24 vector instructions a round hide the loop's own 4.
     _popcount_loop = _loop(vector(i8, 32), COUNTERS, 2, COUNTERS, False, _look_up)
 else:
-    _popcount_loop = _loop(vector(i64, 8), COUNTERS, 2 if CARRY_SAVE else 1, COUNTERS, True, _count)
+    _popcount_loop = _loop(counter.KIND, COUNTERS, 2 if CARRY_SAVE else 1, COUNTERS, True, _count)
 _fma_loop = _loop(
     vector(f32, FLOATS),
     PRODUCTS,

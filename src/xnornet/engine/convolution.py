@@ -12,16 +12,18 @@ from xnornet.engine.vector import WIDE
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. (`lookup` has tiles
-# of its own.) The float convolution's 8 x 2 accumulators hide the latency of their additions; with registers of 8
-# floats those of 4 x 1 tiles do, or 8 x 1 where the last 8 channels of a panel are missing.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Tiles of fewer rows
+# take what is left of a run of pixels: a tile of one row waits for the latency of its additions. (`lookup` has tiles of
+# its own.) The float convolution's 8 x 2 accumulators hide that latency; with registers of 8 floats those of 4 x 1
+# tiles do, or 8 x 1 where the last 8 channels of a panel are missing.
+BINARY_TILES: tuple[int, ...]
 if LOOKUP:
-    BINARY_ROWS, BINARY_PANELS = MOST_ROWS, max(PAIRS)
+    BINARY_TILES, BINARY_PANELS = (MOST_ROWS, MOST_ROWS // 2, 1), max(PAIRS)
 elif WIDE:
-    BINARY_ROWS, BINARY_PANELS = (7 if CARRY_SAVE else 8), 2
+    BINARY_TILES, BINARY_PANELS = ((7, 3, 1) if CARRY_SAVE else (8, 4, 2, 1)), 2
 else:
-    BINARY_ROWS, BINARY_PANELS = 4, 1
-FLOAT_ROWS, FLOAT_PANELS = (8, 2) if WIDE else (4, 1)
+    BINARY_TILES, BINARY_PANELS = (4, 2, 1), 1
+FLOAT_TILES, FLOAT_PANELS = ((8, 1), 2) if WIDE else ((4, 1), 1)
 
 
 BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_LANES
@@ -41,46 +43,56 @@ def _entry(runs, index, pixels):  # type: ignore[no-untyped-def]
     return runs[4 * index], min(runs[4 * index + 1], pixels), runs[4 * index + 2], runs[4 * index + 3]
 
 
+@njit(inline="always")
+def _nothing(address, source, target, bits, pixel, end, panel, tap, taps):  # type: ignore[no-untyped-def]
+    """What is left to do after tiles of one row."""
+
+
+def _in_tiles(tile: Callable[..., None], rows: int, finish: Callable[..., None]) -> Callable[..., None]:
+    """A function that takes the pixels of a run through tiles of so many rows, and leaves the last few to `finish`."""
+
+    @njit(inline="always")
+    def take(address, source, target, bits, pixel, end, panel, tap, taps):  # type: ignore[no-untyped-def]
+        while pixel + rows <= end:
+            tile(address, source, target, bits, pixel, panel, tap, taps)
+            pixel += rows
+        finish(address, source, target, bits, pixel, end, panel, tap, taps)
+
+    return take
+
+
 def _convolution(
-    make_tile: Callable[..., Callable[..., None]], lanes: int, rows: int, panels: int, half: int, half_panels: bool
+    make_tile: Callable[..., Callable[..., None]], lanes: int, sizes: tuple[int, ...], panels: int, half_panels: bool
 ) -> Callable[..., None]:
     """The loops around a kind of tile: a block of pixels passes one group of panels after the other.
 
     The group's weights stay in L1 meanwhile.
 
-    half: rows of a lesser tile for what is left of a run where no mask is needed; 0 for none. half_panels: whether
-    there are tiles for a last panel of which no more than half is there. A tile takes up to a second to compile, so
-    that there is none where it does not pay.
+    sizes: rows of the tiles, the largest first; where channels are missing, there are but the largest and the smallest.
+    half_panels: whether there are tiles for a last panel of which no more than half is there. A tile takes up to a
+    second to compile, so that there is none where it does not pay.
     """
 
-    def passing(rows: int, panels: int, masked: bool, **kind: bool) -> Callable[..., None]:
+    def passing(sizes: tuple[int, ...], panels: int, masked: bool, **kind: bool) -> Callable[..., None]:
         """A function that takes the runs from `run` to `stop` through tiles of so many rows and panels."""
-        with_half = half > 0 and not masked
-        wide, narrow = (make_tile(count, panels, masked=masked, **kind) for count in (rows, 1))
-        middle = make_tile(half, panels) if with_half else narrow
+        finish: Callable[..., None] = _nothing
+        for rows in reversed(sizes):
+            finish = _in_tiles(make_tile(rows, panels, masked=masked, **kind), rows, finish)
 
         @njit(inline="always")
         def pass_(address, source, target, bits, runs, run, stop, pixels, panel):  # type: ignore[no-untyped-def]
             for index in range(run, stop):
                 pixel, end, tap, taps = _entry(runs, index, pixels)
-                while pixel + rows <= end:
-                    wide(address, source, target, bits, pixel, panel, tap, taps)
-                    pixel += rows
-                if with_half:  # known when it compiles
-                    while pixel + half <= end:
-                        middle(address, source, target, bits, pixel, panel, tap, taps)
-                        pixel += half
-                while pixel < end:
-                    narrow(address, source, target, bits, pixel, panel, tap, taps)
-                    pixel += 1
+                finish(address, source, target, bits, pixel, end, panel, tap, taps)
 
         return pass_
 
     # Past the last whole group of panels: as many again, of which the last is not full, or one.
     with_last = panels > 1
-    full, rest = passing(rows, panels, False), passing(rows, 1, True)
-    ending = passing(rows, panels, True) if with_last else rest
-    small = passing(2 * rows, 1, True, half_panel=True) if half_panels else rest
+    ends = sizes[0], 1
+    full, rest = passing(sizes, panels, False), passing(ends, 1, True)
+    ending = passing(ends, panels, True) if with_last else rest
+    small = passing((2 * sizes[0], 1), 1, True, half_panel=True) if half_panels else rest
 
     @njit
     def convolve(op, address, source, target, bits, images, first, last):  # type: ignore[no-untyped-def]
@@ -136,6 +148,6 @@ def _lookup_convolution() -> Callable[..., None]:
 binary_convolution = (
     _lookup_convolution()
     if LOOKUP
-    else _convolution(binary_tile, BINARY_LANES, BINARY_ROWS, BINARY_PANELS, half=BINARY_ROWS // 2, half_panels=False)
+    else _convolution(binary_tile, BINARY_LANES, BINARY_TILES, BINARY_PANELS, half_panels=False)
 )
-float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_ROWS, FLOAT_PANELS, half=0, half_panels=not WIDE)
+float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_TILES, FLOAT_PANELS, half_panels=not WIDE)

@@ -28,14 +28,21 @@ import numpy as np
 from llvmlite import ir
 
 from xnornet.engine.bits import Bytes, aligned
-from xnornet.engine.vector import CPU, FEATURES, WIDE, Emitter, i16, i32
+from xnornet.engine.vector import CPU, FEATURES, WIDE, Emitter, i16, i32, i64, vector
 
 LOOKUP = "avx2" in FEATURES and "avx512vpopcntdq" not in FEATURES
 """Whether the target counts by looking up: it has shuffles of 256 bits, but no popcount of vectors."""
 
 CARRY_SAVE = WIDE and not LOOKUP and not CPU.startswith("znver")
 """Whether the target gains from it: a sixth of the time on Intel's cores, whose popcount and ternary logic share two
-pipes; on AMD's Zen 4 it loses as much, since ternary logic has two pipes there and xor, popcount and add have four."""
+pipes; on AMD's Zen 4 it loses as much, and a fifth on Zen 5: xor and addition have four pipes there, popcount two, and
+ternary logic two as well where its operands are fresh."""
+
+KIND = vector(i32, 16) if WIDE and not LOOKUP else vector(i64, 8)
+"""Of vectors that are counted, and of their counts: 512 bits, a lane for each output channel.
+
+AVX-512 counts lanes of 32 bits as fast as wider ones, and 16 counts in a register are 16 floats or comparisons.
+"""
 
 XOR3 = 0x96  # truth tables of VPTERNLOG, bit 4a + 2b + c for the inputs a, b, c
 CARRY = 0x3A  # ~b where a, else c
@@ -153,4 +160,4 @@ def separate(e: Emitter, sums: Sums) -> list[list[ir.Value]]:
 
 def _ternary(e: Emitter, a: ir.Value, b: ir.Value, c: ir.Value, table: int) -> ir.Value:
     """One VPTERNLOG; LLVM by itself would make two instructions of the carry."""
-    return e.intrinsic("llvm.x86.avx512.pternlog.q.512", a.type, [a, b, c, ir.Constant(i32, table)])
+    return e.intrinsic("llvm.x86.avx512.pternlog.d.512", a.type, [a, b, c, ir.Constant(i32, table)])

@@ -1,24 +1,28 @@
 """Weights in the order in which the tiles read them: panels of output channels, one vector of 64 bytes after the other.
 
-A tap of a binary convolution is a word of 64 input channels. Where words are counted whole, it has one vector, with the
-word of each of 8 output channels. Where bytes are looked up (see `counter`), it has a vector for every byte that has
-channels in it: for each of 32 output channels the byte's low nibble, then for each the high one.
+A tap of a binary convolution is what one count takes of a pixel: 64 input channels or, with AVX-512, 32. It has one
+vector: these of each of 8 or 16 output channels. Where bytes are looked up (see `counter`), a tap is a word of 64, and
+has a vector for every byte that has channels in it: for each of 32 output channels the byte's low nibble, then for each
+the high one.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xnornet.engine.bits import WORD, Bytes, Words, aligned, word_count
-from xnornet.engine.counter import LOOKUP
+from xnornet.engine.bits import WORD, Bytes, Words, aligned
+from xnornet.engine.counter import KIND, LOOKUP
 
 VECTOR = 64
 """Bytes."""
 
-LANES = 32 if LOOKUP else 8
+LANES = 32 if LOOKUP else KIND.count
 """Output channels a panel."""
 
-STEP = 8 if LOOKUP else WORD
+STEP = 8 if LOOKUP else KIND.element.width
 """Input channels a vector of weights is for."""
+
+TAP = WORD if LOOKUP else STEP
+"""Input channels of a tap."""
 
 
 def panel_count(channels: int) -> int:
@@ -32,17 +36,21 @@ def vector_count(depth: int) -> int:
 
 
 def tap_sizes(depth: int) -> NDArray[np.int64]:
-    """Vectors of each word of a pixel with `depth` channels."""
-    left = depth - WORD * np.arange(word_count(depth))
-    return -(-np.minimum(left, WORD) // STEP)
+    """Vectors of each tap of a pixel with `depth` channels."""
+    left = depth - TAP * np.arange(-(-depth // TAP))
+    return -(-np.minimum(left, TAP) // STEP)
 
 
-def in_panels(rows: Words, sizes: NDArray[np.int64]) -> Bytes:
-    """Rows of words (O, taps), one an output channel, as the tiles read them: (panels, sum(sizes), 64 bytes).
+def in_panels(words: Words, depth: int) -> Bytes:
+    """Packed weights (O, pixels, words of `depth` channels) as the tiles read them: (panels, vectors, 64 bytes).
 
-    sizes: vectors of each tap. Missing channels are zero.
+    Missing output channels are zero.
     """
-    return _nibbles(rows, sizes, LANES) if LOOKUP else side_by_side(rows, LANES).view(np.uint8)
+    sizes = tap_sizes(depth)
+    if LOOKUP:
+        return _nibbles(words.reshape(len(words), -1), np.tile(sizes, words.shape[1]), LANES)
+    taps = np.ascontiguousarray(words).view(f"<u{TAP // 8}")[..., : len(sizes)]
+    return side_by_side(taps.reshape(len(words), -1), LANES).view(np.uint8)
 
 
 def side_by_side(rows: np.ndarray, lanes: int) -> np.ndarray:

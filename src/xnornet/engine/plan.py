@@ -8,6 +8,8 @@ Of a 3x3 kernel's products on a 14x14 image that leaves 91 %, on 4x4 pixels 75 %
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import mod
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +24,8 @@ sums are looked up, tiles see to that; their panels are wide, and threads share 
 """
 
 NARROW_TILE = 1.25
-"""What a pixel costs in a tile of one row, where it costs 1 in a full one or in one of half the rows: measured, with
-tiles that count words. (Those that look up take pixels in pairs, however many: there it is a guess.)
+"""What a pixel costs in a tile of one row, where it costs 1 in one of more: measured, with tiles that count words.
+(Those that look up take pixels in pairs, however many: there it is a guess.)
 """
 
 MOST_ENTRIES = 1 << 18
@@ -42,9 +44,9 @@ class Group(NamedTuple):
         """How many pixels of the kernel are counted."""
         return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
 
-    def cost(self, tile: int) -> float:
-        """Taps times pixels, more for those that fill no tile of so many rows and none of half of them."""
-        alone = len(self.pixels) % tile % max(tile // 2, 1)
+    def cost(self, tiles: tuple[int, ...]) -> float:
+        """Taps times pixels, more for those that pass alone; tiles: how many pass together, the most first, then 1."""
+        alone = reduce(mod, tiles[:-1], len(self.pixels))
         return self.taps * (len(self.pixels) + (NARROW_TILE - 1) * alone)
 
 
@@ -53,10 +55,10 @@ def whole_groups(rows: Axis, columns: Axis) -> list[Group]:
     return [Group(np.arange(len(rows.class_of) * len(columns.class_of)), (0, rows.kernel), (0, columns.kernel))]
 
 
-def border_groups(rows: Axis, columns: Axis, words: int, tile: int) -> list[Group]:
-    """Pixels by the taps inside the image, or all together where that costs less in tiles of so many rows.
+def border_groups(rows: Axis, columns: Axis, parts: int, tiles: tuple[int, ...]) -> list[Group]:
+    """Pixels by the taps inside the image, or all together where that costs less.
 
-    words: of a tap.
+    parts: taps at each place of the kernel; tiles: see `Group.cost`.
     """
     raster = np.arange(len(rows.class_of) * len(columns.class_of)).reshape(len(rows.class_of), -1)
 
@@ -70,9 +72,9 @@ def border_groups(rows: Axis, columns: Axis, words: int, tile: int) -> list[Grou
     for row_class, whole in enumerate(rows.whole):
         groups += [select(row_class, classes) for classes in ([[one] for one in every] if whole else [every])]
     together = whole_groups(rows, columns)
-    if sum(group.taps for group in groups) * words > MOST_ENTRIES:
+    if sum(group.taps for group in groups) * parts > MOST_ENTRIES:
         return together
-    return min(together, groups, key=lambda choice: sum(group.cost(tile) for group in choice))
+    return min(together, groups, key=lambda choice: sum(group.cost(tiles) for group in choice))
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,10 @@ class Plan:
         return (len(self.blocks) - 1) * -(-channels // group)
 
 
-def make_plan(groups: list[Group], words: int, columns: int, images: int, tile: int) -> Plan:
+def make_plan(groups: list[Group], parts: int, columns: int, images: int, tile: int) -> Plan:
     """The plan of a pass of `images` images; several only in one group of all pixels, so that fewer are a part of it.
 
-    words: taps (words or floats) at each of the kernel's `columns` columns; tile: rows of a full tile.
+    parts: taps at each of the kernel's `columns` columns; tile: rows of a full tile.
     """
     assert images == 1 or len(groups) == 1
     count = sum(len(group.pixels) for group in groups)
@@ -104,7 +106,7 @@ def make_plan(groups: list[Group], words: int, columns: int, images: int, tile: 
     taps, runs, first, start = [], [], 0, 0
     for group in groups:
         inside = np.arange(*group.rows)[:, None] * columns + np.arange(*group.columns)
-        taps.append((inside[..., None] * words + np.arange(words)).reshape(-1))
+        taps.append((inside[..., None] * parts + np.arange(parts)).reshape(-1))
         end, most = first + len(group.pixels) * images, BLOCK // tile * tile
         runs += [(place, min(place + most, end), start, len(taps[-1])) for place in range(first, end, most)]
         first, start = end, start + len(taps[-1])

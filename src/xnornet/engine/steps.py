@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from xnornet.engine import bits
-from xnornet.engine.convolution import BINARY_GROUP, BINARY_ROWS, FLOAT_GROUP, FLOAT_ROWS
+from xnornet.engine.convolution import BINARY_GROUP, BINARY_TILES, FLOAT_GROUP, FLOAT_TILES
 from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
 from xnornet.engine.geometry import Shape, Window, bit_offsets, int32
 from xnornet.engine.op import Kind, Mode
@@ -151,11 +151,11 @@ def add_binary_conv(
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
     axes = window.axes(shape.height, shape.width)
     rows, columns = weights.counted_axes(*axes)
-    words = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
+    parts = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
     # Of several images a pass may have fewer, which must be the first in its order.
-    groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, words, BINARY_ROWS)
+    groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, parts, BINARY_TILES)
     pattern, starts = weights.border(*axes, groups)
-    plan = make_plan(groups, words, columns.kernel, program.batch, BINARY_ROWS)
+    plan = make_plan(groups, parts, columns.kernel, program.batch, BINARY_TILES[0])
     planned = _planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, looked_up=LOOKUP)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
@@ -197,7 +197,7 @@ def add_float_conv(
     row = pixel * (shape.width + 2 * padding)
     start = (padding - window.padding) * (row + pixel)
     groups = whole_groups(*window.axes(shape.height, shape.width))
-    plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_ROWS)
+    plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_TILES[0])
     program.work += FLOAT_WORK * _products(shape, window, out)
     program.add(
         Kind.FLOAT_CONV,

@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba import types
 
 from xnornet.engine import counter
-from xnornet.engine.counter import CARRY_SAVE, LOOKUP
+from xnornet.engine.counter import CARRY_SAVE, KIND, LOOKUP
 from xnornet.engine.op import OFFSET, Mode
 from xnornet.engine.panels import LANES as BINARY_LANES
 from xnornet.engine.vector import Emitter, f32, i32, i64, intrinsic, vector
@@ -25,7 +25,9 @@ FLOAT_LANES = 16  # 16 float32 fill 512 bits
 
 def limit_type(large: bool) -> type[np.signedinteger]:
     """Of the limits that popcounts are compared with; large: these have several rounds, where they are looked up."""
-    return (np.int32 if large else np.int16) if LOOKUP else np.int64
+    if LOOKUP:
+        return np.int32 if large else np.int16
+    return np.int32 if KIND.element is i32 else np.int64
 
 
 FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.RELU, Mode.STORE | Mode.BITS, Mode.BITS)
@@ -206,7 +208,7 @@ class CountTile(Tile):
 
     def to_integers(self, accumulators: list[ir.Value]) -> ir.Value:
         """The popcounts of a vector of results, as int32."""
-        return self.e.low_halves(accumulators)
+        return accumulators[0] if accumulators[0].type.element is i32 else self.e.low_halves(accumulators)
 
     def border_row(self, row: Index, group: Index, element: ir.Type) -> ir.Value:
         """What the counts start from, or are compared with, at this pixel: at a border, padding has its part in it."""
@@ -246,9 +248,8 @@ class BinaryTile(CountTile):
 
     def accumulate(self) -> list[list[ir.Value]]:
         e, taps = self.e, self.taps
-        kind = vector(i64, self.lanes)
-        read = self.reader(kind)
-        zeros = counter.start(e, kind, CARRY_SAVE)
+        read = self.reader(KIND)
+        zeros = counter.start(e, KIND, CARRY_SAVE)
         counts = [zeros] * (self.rows * self.panels)
         step = 2 if CARRY_SAVE else 1
         odd = e.ir.and_(taps, e.constant(step - 1))

@@ -126,7 +126,8 @@ class Emitter:
         return self.ir.call(function, arguments)
 
     def popcount(self, value: ir.Value) -> ir.Value:
-        return self.intrinsic(f"llvm.ctpop.v{value.type.count}i64", value.type, [value])
+        kind = value.type
+        return self.intrinsic(f"llvm.ctpop.v{kind.count}i{kind.element.width}", kind, [value])
 
     def look_up(self, table: ir.Value, index: ir.Value) -> ir.Value:
         """VPSHUFB of 32 bytes: of each index below 16 the entry in its own half of `table`."""

@@ -12,7 +12,7 @@ from xnornet.engine.arguments import Floats
 from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.counter import LOOKUP
 from xnornet.engine.geometry import Axis
-from xnornet.engine.panels import LANES, VECTOR, in_panels, panel_count, side_by_side, tap_sizes, vector_count
+from xnornet.engine.panels import LANES, TAP, VECTOR, in_panels, panel_count, side_by_side, tap_sizes, vector_count
 from xnornet.engine.plan import Group
 from xnornet.engine.tiles import FLOAT_LANES
 
@@ -87,18 +87,19 @@ class BinaryWeights:
     def panels(self) -> Bytes:
         """(panels, sum(tap_sizes), 64), as `binary_tile` reads them."""
         channels, height, width, _ = self.words.shape
-        words = self.words
+        words, depth = self.words, self.depth
         if self.folded:
-            signs = bits.unpack_bits(words, self.depth)
-            words = bits.pack_bits(signs.reshape(channels, height, width * self.depth))
-        return in_panels(words.reshape(channels, -1), self.tap_sizes)
+            depth *= width
+            words = bits.pack_bits(bits.unpack_bits(words, self.depth).reshape(channels, height, 1, depth))
+        return in_panels(words.reshape(channels, -1, words.shape[3]), depth)
 
     def tap_offsets(self, row_bytes: int, pixel_bytes: int) -> NDArray[np.int64]:
-        """Bytes from a window's first word to that of each tap, in the order row, column, word: int64 (taps,)."""
-        _, height, columns, words = self.words.shape
+        """Bytes from a window's first word to each tap, in the order row, column, channels: int64 (taps,)."""
+        _, height, columns, _ = self.words.shape
         if self.folded:
-            columns, words = 1, bits.word_count(columns * self.depth)
-        return _tap_offsets((height, columns, words), (row_bytes, pixel_bytes, 8))
+            columns = 1
+        taps = len(self.tap_sizes) // (height * columns)
+        return _tap_offsets((height, columns, taps), (row_bytes, pixel_bytes, TAP // 8))
 
     def counted_axes(self, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
         """The axes of a window as the tiles see them: of a folded kernel one column is left, inside at every pixel."""
