@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from xnornet.bench.baselines import BASELINES, TORCH_FLOAT32
+from xnornet.bench.layer import CHAINS
 from xnornet.bench.ours import ours
-from xnornet.bench.peers import OPENVINO_CHAIN, peers
+from xnornet.bench.peers import peers
 from xnornet.bench.workload import LAYERS
 from xnornet.layer_table import MEAN_OF, OVER, SHARES, TORCH, left_out, ratios, ratios_table, times_table
 
@@ -29,7 +30,7 @@ def table(**microseconds: float) -> pd.DataFrame:
 
 
 def test_every_name_is_that_of_a_contestant_or_a_layer() -> None:
-    contestants = {*ours(), *BASELINES, *peers(), OPENVINO_CHAIN}
+    contestants = {*ours(), *BASELINES, *peers(), *(shown for _, shown in CHAINS.values())}
     named = {name for slow, fast in OVER.values() for name in (*slow, fast)}
     named |= {name for names, _, _ in SHARES.values() for name in names}
     assert named <= contestants

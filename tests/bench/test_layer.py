@@ -1,5 +1,6 @@
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import get_args
@@ -9,9 +10,10 @@ import pytest
 import torch
 
 from xnornet.bench import layer as layer_module
-from xnornet.bench.layer import main, measure, present
+from xnornet.bench.layer import chain_timing, main, measure, present
 from xnornet.bench.theory import Peaks
-from xnornet.bench.workload import LAYERS, Layer
+from xnornet.bench.timing import Timing
+from xnornet.bench.workload import CHAIN_LENGTH, LAYERS, Layer
 from xnornet.params import LayerName
 
 from .cpu import VNNI
@@ -36,14 +38,37 @@ def test_measure_times_and_names_everything() -> None:
     timed = rows[rows.note.isna()]
     for name in TINY:
         of_layer = set(timed[timed.layer == name].contestant)
-        assert {"ours", "ours, packing", "ours, kernel", "ours, in a chain", "torch float32"} <= of_layer
+        assert {"ours", "ours, packing", "ours, kernel", "ours, bits in and out", "torch float32"} <= of_layer
     assert (timed.seconds > 0).all() and (timed.repeats == 2).all()
+    assert not rows.contestant.str.contains("9 layers").any()
     assert rows[rows.note.notna()].seconds.isna().all()
     wrong = rows[rows.note.notna() & rows.note.str.startswith("wrong")]
     assert wrong[~wrong.contestant.str.contains("int8") | VNNI].empty
     text = present(rows, peaks)
     assert "Left out:" in text
     assert all(name in text for name in rows.contestant)
+
+
+def test_one_layer_in_a_chain_is_the_difference_of_both_lengths() -> None:
+    one = Timing(median=10.0, q1=9.0, q3=11.0, repeats=30, loops=1)
+    many = Timing(median=10.0 + 3.0 * (CHAIN_LENGTH - 1), q1=30.0, q3=36.0, repeats=30, loops=1)
+    step = chain_timing(one, many)
+    assert step is not None
+    assert step.median == pytest.approx(3.0)
+    assert step.iqr == pytest.approx((2.0 + 6.0) / (CHAIN_LENGTH - 1))
+    assert not step.starved
+    busy = chain_timing(one, replace(many, free=0.4))
+    assert busy is not None and busy.starved
+    assert chain_timing(None, many) is None
+    assert chain_timing(many, one) is None
+
+
+def test_chains_stand_where_there_are_any() -> None:
+    layers = {"square": Layer(8, 8, size=6), "other": Layer(8, 16, size=6)}
+    rows, _ = measure(layers, repeats=3, with_peers=False)
+    ours = rows[rows.contestant == "ours, in a chain"].set_index("layer")
+    assert ours.note["other"] == "a chain needs a layer whose output is shaped like its input"
+    assert "square" not in ours.index or ours.note.isna()["square"]
 
 
 @pytest.mark.parametrize(("capabilities", "timed"), [({}, False), ({"avx512_bf16": True}, True)])

@@ -108,6 +108,9 @@ def test_packed_images_of_another_layer_are_refused():
     _, same = given_layer(20, 20, padding=1)
     with pytest.raises(ValueError, match="and not the input"):
         same.then_sign(np.zeros(20, int), padding=1)(packed, out=packed)
+    for padding, made in ((0, "16 channels and padding 0"), (1, "16 channels and padding 1")):
+        with pytest.raises(ValueError, match=f"must take what this one makes, {made}, not 20 and 1"):
+            layer.then_sign(np.zeros(16, int), padding=padding).then(same.then_sign(np.zeros(20, int)))
     with pytest.raises(ValueError, match="threshold must be int32"):
         layer.then_sign(np.zeros(16))
     for flip in (np.ones(3, bool), np.full(16, np.nan), ["no"] * 16):

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.engine import reference
 from tests.engine.layers import given_layer, images
-from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
+from xnornet.engine import PackedChain, PackedConv2d, PackedImages, PackedLinear
 from xnornet.engine.geometry import Shape, Window, int32
 from xnornet.engine.program import Program
 
@@ -67,6 +69,32 @@ def test_bits_are_thresholds_on_integer_counts(problem, next_padding, seed):
     assert np.array_equal(again.words, packed.words)
 
 
+@settings(max_examples=EXAMPLES // 3, deadline=None)
+@given(st.lists(st.sampled_from(AROUND), min_size=2, max_size=4), st.integers(0, 3), st.integers(1, 3), st.data())
+def test_a_chain_gives_what_its_layers_give(channels, count, threads, data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    size, layers, fused = data.draw(st.integers(4, 9)), [], []
+    for depth, outputs in pairwise(channels):
+        kernel, padding = data.draw(st.sampled_from([1, 3])), data.draw(st.integers(0, 1))
+        weight = rng.standard_normal((outputs, depth, kernel, kernel)).astype(np.float32)
+        layers.append(PackedConv2d(weight, padding=padding, stride=data.draw(st.integers(1, 2))))
+    for layer, padding in zip(layers, [*(layer.window.padding for layer in layers[1:]), 2], strict=True):
+        limits, flip = rng.integers(-9, 9, layer.out_channels), rng.random(layer.out_channels) < 0.3
+        fused.append(layer.then_sign(limits, flip, padding=padding))
+    first = layers[0].pack(images(count, size, size, channels[0]))
+    try:
+        wanted = reduce(lambda packed, layer: layer(packed), fused, first)
+    except ValueError:  # the image became smaller than a kernel
+        with pytest.raises(ValueError, match="smaller than"):
+            reduce(PackedChain.then, fused)(first)
+        return
+    chain = reduce(PackedChain.then, fused)
+    for _ in range(2):  # what a call leaves behind is in nobody's way
+        made = chain(first, threads=threads)
+        assert np.array_equal(made.words, wanted.words)
+    assert (made.channels, made.padding) == (wanted.channels, wanted.padding) == (channels[-1], 2)
+
+
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.sampled_from(AROUND), st.sampled_from(AROUND), st.sampled_from([0, 1, 7, 8, 9, 64, 130]), st.integers(1, 3))
 @example(800, 500, 64, 1)
@@ -104,7 +132,7 @@ def test_sums_at_their_largest(features, channels):
 
 def test_folding_columns_is_used_and_changes_nothing():
     """With few channels and many filters the columns of a kernel share words: both ways are under test above."""
-    assert given_layer(50, 20, 5)[1]._weights.folded
+    assert given_layer(129, 9, 5)[1]._weights.folded
     assert not given_layer(8, 20, 2)[1]._weights.folded
     assert not given_layer(50, 64, 5)[1]._weights.folded
 

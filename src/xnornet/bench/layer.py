@@ -17,14 +17,17 @@ from tabulate import tabulate
 
 from xnornet.bench.baselines import BASELINES, TORCH_BFLOAT16, TORCH_INT8
 from xnornet.bench.machine import describe, fingerprint, usable_cores
-from xnornet.bench.ours import ours
-from xnornet.bench.peers import OPENVINO_CHAIN, OPENVINO_CHAIN_RAW, chain_timing, peers
+from xnornet.bench.ours import BITS, CHAIN, CHAIN_RAW, ours
+from xnornet.bench.peers import OPENVINO, OPENVINO_CHAIN, OPENVINO_CHAIN_RAW, peers
 from xnornet.bench.theory import Peaks, measure_peaks
 from xnornet.bench.timing import Timing, compare, timing_lock
 from xnornet.bench.timing import threads as use_threads
-from xnornet.bench.workload import LAYERS, Layer, Problem, line_up
+from xnornet.bench.workload import CHAIN_LENGTH, LAYERS, Layer, Problem, line_up
 from xnornet.files import write_csv
 from xnornet.layer_table import MEAN_OF, left_out, ratios_table, times_table
+
+CHAINS: Mapping[str, tuple[str, str]] = {CHAIN_RAW: (BITS, CHAIN), OPENVINO_CHAIN_RAW: (OPENVINO, OPENVINO_CHAIN)}
+"""Of each contestant of `CHAIN_LENGTH` layers the one of a single layer, and what both show: one inside a chain."""
 
 
 def measure(
@@ -48,16 +51,39 @@ def measure(
             timed = compare(
                 {key: contestant.call for key, contestant in ready.items()}, threads=threads, repeats=repeats
             )
-            chain = chain_timing(timed)
-            timed.pop(OPENVINO_CHAIN_RAW, None)
-            if chain is not None:
-                timed[OPENVINO_CHAIN] = chain
-            rows += [_row(name, layer, key, timing) for key, timing in timed.items()]
+            rows += [_row(name, layer, key, timing) for key, timing in _in_chains(timed).items()]
             for key, why in skipped.items():
-                shown = OPENVINO_CHAIN if key == OPENVINO_CHAIN_RAW else key
+                _, shown = CHAINS.get(key, (None, key))
                 rows.append(_row(name, layer, shown, None) | {"note": why})
         peaks = peaks.higher(measure_peaks())  # once more, lest the first time was a slow moment of the machine's
     return pd.DataFrame(rows).assign(threads=threads), peaks
+
+
+def _in_chains(timed: Mapping[str, Timing]) -> dict[str, Timing]:
+    """The timings, with those of whole chains made into those of one layer inside."""
+    shown: dict[str, Timing] = {}
+    for key, timing in timed.items():
+        if key not in CHAINS:
+            shown[key] = timing
+            continue
+        one, inside = CHAINS[key]
+        step = chain_timing(timed.get(one), timing)
+        if step is not None:
+            shown[inside] = step
+    return shown
+
+
+def chain_timing(one: Timing | None, many: Timing) -> Timing | None:
+    """One layer in a chain, bits in and bits out: (T(m) - T(1)) / (m - 1), with quartiles that add up both spreads.
+
+    None where that of one layer is missing, or the chain took no longer: the machine was too busy to tell.
+    """
+    if one is None or many.median <= one.median:
+        return None
+    steps = CHAIN_LENGTH - 1
+    median, half = (many.median - one.median) / steps, (many.iqr + one.iqr) / steps / 2
+    cores, free = min(one.cores, many.cores), min(one.free, many.free)
+    return Timing(median, median - half, median + half, many.repeats, many.loops, cores, free=free)
 
 
 def _row(name: str, layer: Layer, contestant: str, timing: Timing | None) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """Our engine as contestants: a layer end to end, and its parts."""
 
 from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
 
-from xnornet.bench.workload import Array, Builder, Contestant, Problem, convolve, signs
-from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
+from xnornet.bench.workload import CHAIN_LENGTH, Array, Builder, Chain, Contestant, Problem, signs
+from xnornet.engine import PackedChain, PackedConv2d, PackedImages, PackedLinear
 
 END_TO_END = "ours"
 PACKING = "ours, packing"
 KERNEL = "ours, kernel"
+BITS = "ours, bits in and out"
 CHAIN = "ours, in a chain"
+CHAIN_RAW = f"ours, {CHAIN_LENGTH} layers"
 
 # Counts are exact; the product with alpha is rounded once, here and in the reference.
 _TOLERANCE = 1e-6
@@ -21,8 +24,9 @@ def ours(threads: int = 1) -> dict[str, Builder]:
     """The contestants by name.
 
     `ours`: float32 in, packing, kernel, float32 out. `ours, packing` and `ours, kernel` (bits in, float32 out) are its
-    parts, called on their own, so that their sum exceeds it by one call. `ours, in a chain`: bits in, BatchNorm and
-    sign folded into thresholds, bits out.
+    parts, called on their own, so that their sum exceeds it by one call. `ours, bits in and out`: with BatchNorm and
+    sign folded into thresholds. `ours, 9 layers`: so many of these in one call, which time one in a chain together with
+    it, see `layer.CHAINS`.
     """
 
     def end_to_end(problem: Problem) -> Contestant:
@@ -40,29 +44,39 @@ def ours(threads: int = 1) -> dict[str, Builder]:
         call = lambda: layer.run_packed(packed, threads=threads)  # noqa: E731
         return Contestant(call, _nhwc, lambda: problem.binary_result, _TOLERANCE)
 
-    def chain(problem: Problem) -> Contestant:
-        layer, x = _packed_layer(problem)
-        rng, channels = np.random.default_rng(1), problem.layer.out_channels
-        threshold, flip = rng.integers(-20, 20, channels), rng.random(channels) < 0.1
+    def chain(problem: Problem, length: int) -> Contestant:
+        given = Chain.of(problem, length)
         padding = {} if problem.layer.is_dense else {"padding": problem.layer.padding}
-        forward = layer.then_sign(threshold, flip, **padding)
+        fused = [
+            _packed(problem, weight).then_sign(threshold, flip, **padding)
+            for weight, threshold, flip in zip(given.weights, given.thresholds, given.flips, strict=True)
+        ]
+        forward = reduce(PackedChain.then, fused)
+        layer, x = _packed_layer(problem)
         packed = layer.pack(x)
-
-        def wanted() -> Array:
-            count = convolve(signs(problem.x), signs(problem.weight), problem.layer)
-            return np.where((count >= threshold) != flip, np.float32(1), np.float32(-1))
-
+        wanted: Callable[[], Array] = lambda: given.signs_of(given.counts(problem), length - 1)  # noqa: E731
         return Contestant(lambda: forward(packed, threads=threads), PackedImages.signs, wanted, 0.0)
 
-    return {END_TO_END: end_to_end, PACKING: packing, KERNEL: kernel, CHAIN: chain}
+    return {
+        END_TO_END: end_to_end,
+        PACKING: packing,
+        KERNEL: kernel,
+        BITS: partial(chain, length=1),
+        CHAIN_RAW: partial(chain, length=CHAIN_LENGTH),
+    }
 
 
 def _packed_layer(problem: Problem) -> tuple[Any, Array]:
     """The packed layer and its input, float32, channels last."""
+    x = problem.x[:, :, 0, 0] if problem.layer.is_dense else problem.x.transpose(0, 2, 3, 1)
+    return _packed(problem, problem.weight), np.ascontiguousarray(x)
+
+
+def _packed(problem: Problem, weight: Array) -> Any:
+    """A packed layer of the problem's kind."""
     if problem.layer.is_dense:
-        return PackedLinear(problem.weight[:, :, 0, 0]), np.ascontiguousarray(problem.x[:, :, 0, 0])
-    layer = PackedConv2d(problem.weight, stride=problem.layer.stride, padding=problem.layer.padding)
-    return layer, np.ascontiguousarray(problem.x.transpose(0, 2, 3, 1))
+        return PackedLinear(weight[:, :, 0, 0])
+    return PackedConv2d(weight, stride=problem.layer.stride, padding=problem.layer.padding)
 
 
 def _nhwc(y: Array) -> Array:

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from xnornet.bench.baselines import FLOAT32_TOLERANCE, INT8_TOLERANCE, TO_NHWC
-from xnornet.bench.timing import Timing
-from xnornet.bench.workload import Array, Builder, Contestant, Problem, SkippedError, convolve, signs
+from xnornet.bench.workload import CHAIN_LENGTH, Array, Builder, Chain, Contestant, Problem, SkippedError
 
 _Node = tuple[str, list[str], list[str], dict[str, Any]]
 """Operator, inputs, outputs, attributes."""
@@ -135,9 +134,6 @@ ONNXRUNTIME_FLOAT32, ONNXRUNTIME_INT8 = "ONNX Runtime float32", "ONNX Runtime in
 OPENVINO = "OpenVINO binary, float in/out"
 OPENVINO_CHAIN = "OpenVINO binary, in a chain"
 
-CHAIN_LENGTH = 9
-"""Layers of the chain that is timed; enough for the difference to one layer to stand out of the noise of both."""
-
 OPENVINO_CHAIN_RAW = f"OpenVINO binary, {CHAIN_LENGTH} layers"
 
 
@@ -152,26 +148,9 @@ def openvino_binary(problem: Problem, threads: int = 1) -> Contestant:
 def openvino_chain(problem: Problem, threads: int = 1) -> Contestant:
     """`CHAIN_LENGTH` of them in a row with BatchNorm and sign between, folded into thresholds on the counts.
 
-    Times one layer inside a network together with `openvino_binary`, see `chain_timing`.
+    Times one layer inside a network together with `openvino_binary`, see `layer.CHAINS`.
     """
-    layer = problem.layer
-    if (layer.in_channels, layer.size) != (layer.out_channels, layer.out_size):
-        raise SkippedError("a chain needs a layer whose output is shaped like its input")
     return _openvino(problem, threads, length=CHAIN_LENGTH)
-
-
-def chain_timing(timings: Mapping[str, Timing]) -> Timing | None:
-    """One layer in a chain, bits in and bits out: (T(m) - T(1)) / (m - 1), with quartiles that add up both spreads.
-
-    None where one of both is missing, or the longer chain took no longer: the machine was too busy to tell.
-    """
-    one, many = timings.get(OPENVINO), timings.get(OPENVINO_CHAIN_RAW)
-    if one is None or many is None or many.median <= one.median:
-        return None
-    steps = CHAIN_LENGTH - 1
-    median, half = (many.median - one.median) / steps, (many.iqr + one.iqr) / steps / 2
-    cores, free = min(one.cores, many.cores), min(one.free, many.free)
-    return Timing(median, median - half, median + half, many.repeats, many.loops, cores, free=free)
 
 
 def _openvino(problem: Problem, threads: int, length: int) -> Contestant:
@@ -183,17 +162,16 @@ def _openvino(problem: Problem, threads: int, length: int) -> Contestant:
     """
     ov = load("openvino")
     ops = load("openvino.opset1")
-    layer, rng = problem.layer, np.random.default_rng(1)
+    layer, chain = problem.layer, Chain.of(problem, length)
     if layer.in_channels % 8:
         raise SkippedError(f"OpenVINO is wrong for input channels off a multiple of 8, here {layer.in_channels}")
-    weights = [signs(problem.weight)] + [signs(rng.standard_normal(problem.weight.shape)) for _ in range(length - 1)]
     shape = (1, layer.in_channels, 1, 1)
-    # Counts have the parity of the taps, so a threshold halfway between two integers meets no tie.
-    thresholds = [np.zeros(shape, np.float32)] + [
-        (rng.integers(-20, 20, shape) + 0.5).astype(np.float32) for _ in range(length - 1)
-    ]
-    highs = [np.ones(shape, np.float32)] + [(rng.random(shape) < 0.9).astype(np.float32) for _ in range(length - 1)]
-    bits = [np.packbits(w.ravel() > 0, bitorder="little") for w in weights]  # constants share their memory
+    # Before the first layer the sign of x; then count > threshold - 1/2, where no integer is equal.
+    thresholds, highs = [np.zeros(shape, np.float32)], [np.ones(shape, np.float32)]
+    for threshold, flip in zip(chain.thresholds[:-1], chain.flips[:-1], strict=True):
+        thresholds.append((threshold.reshape(shape) - 0.5).astype(np.float32))
+        highs.append(1 - flip.reshape(shape).astype(np.float32))
+    bits = [np.packbits(w.ravel() >= 0, bitorder="little") for w in chain.weights]  # constants share their memory
 
     x = ops.parameter(list(problem.x.shape), np.float32)
     y = x
@@ -213,7 +191,7 @@ def _openvino(problem: Problem, threads: int, length: int) -> Contestant:
     def result(request: Any) -> Array:
         return request.get_output_tensor().data.transpose(TO_NHWC)
 
-    return Contestant(run, result, lambda: _chain(problem, weights, thresholds, highs), FLOAT32_TOLERANCE)
+    return Contestant(run, result, lambda: chain.counts(problem) * problem.alpha, FLOAT32_TOLERANCE)
 
 
 def openvino_run(model: Any, x: Array, threads: int, weights: object = None) -> Callable[[], Any]:
@@ -236,14 +214,6 @@ def openvino_run(model: Any, x: Array, threads: int, weights: object = None) -> 
         return request
 
     return run
-
-
-def _chain(problem: Problem, weights: list[Array], thresholds: list[Array], highs: list[Array]) -> Array:
-    y = problem.x
-    for weight, threshold, high in zip(weights, thresholds, highs, strict=True):
-        bits = np.where((y > threshold) == (high > 0), np.float32(1), np.float32(-1))
-        y = convolve(bits, weight, problem.layer).transpose(0, 3, 1, 2)
-    return y.transpose(TO_NHWC) * problem.alpha
 
 
 def peers(threads: int = 1) -> dict[str, Builder]:

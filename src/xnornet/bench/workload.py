@@ -107,6 +107,47 @@ class Problem:
         return convolve(signs(self.x), signs(self.weight), self.layer) * self.alpha
 
 
+@dataclass(frozen=True)
+class Chain:
+    """Layers in a row, each with the BatchNorm and sign that follow it folded into limits on its counts.
+
+    The sign of output channel o is +1 where (count >= threshold[o]) != flip[o]. weights: (O, C, k, k) each, the first
+    the problem's own; thresholds: int (O,); flips: bool (O,), a BatchNorm with negative gamma.
+    """
+
+    weights: list[Array]
+    thresholds: list[Array]
+    flips: list[Array]
+
+    @classmethod
+    def of(cls, problem: Problem, length: int) -> "Chain":
+        """SkippedError unless the layer's output is shaped like its input, where there are several."""
+        layer, rng = problem.layer, np.random.default_rng(1)
+        if length > 1 and (layer.in_channels, layer.size) != (layer.out_channels, layer.out_size):
+            raise SkippedError("a chain needs a layer whose output is shaped like its input")
+        shape, channels = problem.weight.shape, layer.out_channels
+        return cls(
+            [problem.weight, *(rng.standard_normal(shape, dtype=np.float32) for _ in range(length - 1))],
+            [rng.integers(-20, 20, channels) for _ in range(length)],
+            [rng.random(channels) < 0.1 for _ in range(length)],
+        )
+
+    def counts(self, problem: Problem) -> Array:
+        """What the last layer counts: float32 (N, H', W', O)."""
+        count = convolve(signs(problem.x), signs(self.weights[0]), problem.layer)
+        for index, weight in enumerate(self.weights[1:]):
+            count = convolve(self.signs_of(count, index).transpose(0, 3, 1, 2), signs(weight), problem.layer)
+        return count
+
+    def signs_of(self, count: Array, index: int) -> Array:
+        """The signs behind the layer of that index: +-1, float32."""
+        return np.where((count >= self.thresholds[index]) != self.flips[index], np.float32(1), np.float32(-1))
+
+
+CHAIN_LENGTH = 9
+"""Layers of a chain that is timed; enough for the difference to one layer to stand out of the noise of both."""
+
+
 def signs(x: Array) -> Array:
     """+1 where x >= 0, else -1, float32."""
     return np.where(x >= 0, np.float32(1), np.float32(-1))

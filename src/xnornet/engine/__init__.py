@@ -8,8 +8,17 @@ records (`op`), with the tables of `weights`, `panels`, `plan` and, where counts
 
 from xnornet.engine.graph import Graph
 from xnornet.engine.images import PackedImages
-from xnornet.engine.layers import PackedConv2d, PackedLinear
+from xnornet.engine.layers import PackedChain, PackedConv2d, PackedLinear
 from xnornet.engine.network import PackedNetwork
 from xnornet.engine.nodes import FormatError, Node
 
-__all__ = ["FormatError", "Graph", "Node", "PackedConv2d", "PackedImages", "PackedLinear", "PackedNetwork"]
+__all__ = [
+    "FormatError",
+    "Graph",
+    "Node",
+    "PackedChain",
+    "PackedConv2d",
+    "PackedImages",
+    "PackedLinear",
+    "PackedNetwork",
+]

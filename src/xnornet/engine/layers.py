@@ -1,6 +1,6 @@
 """Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
@@ -156,16 +156,12 @@ class PackedConv2d:
         program(words, y, threads)
         return y
 
-    def then_sign(
-        self, threshold: ArrayLike, flip: ArrayLike | None = None, *, padding: int = 0
-    ) -> Callable[..., PackedImages]:
+    def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None, *, padding: int = 0) -> "PackedChain":
         """This layer fused with a BatchNorm and sign that follow: a function of `PackedImages`, bits in, bits out.
 
         The bit of output channel o is (count >= threshold[o]) xor flip[o], where count = sign(x) conv sign(weight), an
         integer; scale and bias belong into the threshold. threshold: int32 (O,); flip: bool (O,), for a negative slope.
-        padding: that of the layer that the result goes to. The function also takes `threads`, and `out`, the result of
-        an earlier call with as many images of the same size, to be overwritten. ValueError for another type or shape
-        and, from the function, as for `run_packed`.
+        padding: that of the layer that the result goes to. ValueError for another type or shape.
         """
         limits = channel_integers("threshold", threshold, self.out_channels)
         flips = np.zeros(self.out_channels, bool) if flip is None else np.array(flip)
@@ -175,7 +171,7 @@ class PackedConv2d:
             )
         padding = integer("padding", padding, 0, LIMIT_SIDE)
         epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
-        return _ThenSign(self, epilogue)
+        return PackedChain([(self, epilogue)])
 
     def _to_floats(self) -> Epilogue:
         return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
@@ -246,39 +242,68 @@ class PackedConv2d:
         return words
 
 
-class _ThenSign:
-    """A layer and the sign that follows it, see `PackedConv2d.then_sign`."""
+class PackedChain:
+    """Layers, each fused with the sign that follows it, in one call: bits in, bits out.
 
-    def __init__(self, layer: PackedConv2d, epilogue: Epilogue) -> None:
-        self._layer, self._epilogue = layer, epilogue
+    `PackedConv2d.then_sign` makes one of a single layer, `then` joins two.
+    """
+
+    def __init__(self, fused: list[tuple[PackedConv2d, Epilogue]]) -> None:
+        self._fused = fused
         self._programs = _Programs()
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(repr(layer) for layer, _ in self._fused)})"
+
+    def then(self, other: "PackedChain") -> "PackedChain":
+        """Both, one after the other. ValueError if the other takes images of other channels or padding."""
+        (last, epilogue), (layer, _) = self._fused[-1], other._fused[0]
+        made, taken = (last.out_channels, epilogue.bits_padding), (layer.in_channels, layer.window.padding)
+        if made != taken:
+            raise ValueError(
+                f"the next layer must take what this one makes, {made[0]} channels and padding {made[1]}, not "
+                f"{taken[0]} and {taken[1]}"
+            )
+        return PackedChain(self._fused + other._fused)
+
     def __call__(self, packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
-        words, threads = self._layer._words(packed), thread_count(threads)
+        """The last layer's signs, padded for the layer that they go to.
+
+        out: the result of an earlier call with as many images of the same size, to be overwritten. ValueError for
+        another one and, else, as for `PackedConv2d.run_packed`.
+        """
+        words, threads = self._fused[0][0]._words(packed), thread_count(threads)
         program = self._programs.get(("sign", words.shape[1:])) or self._make(words.shape[1:])
         wanted = (len(words), *program.result)
         if out is None:
-            empty = np.zeros(wanted, np.uint64)
-            out = PackedImages.made(empty, self._layer.out_channels, self._epilogue.bits_padding)
+            layer, epilogue = self._fused[-1]
+            out = PackedImages.made(np.zeros(wanted, np.uint64), layer.out_channels, epilogue.bits_padding)
         else:
             self._check_out(out, wanted, words)
         program(words, out.words, threads)
         return out
 
     def _make(self, size: tuple[int, ...]) -> Program:
-        layer = self._layer
-        shape = layer._unpadded(size)
-        out = Shape(*layer.window.output(shape.height, shape.width), layer.out_channels)
-        padded = out.padded(self._epilogue.bits_padding)
-        program = layer._new_program(shape, (padded.height, padded.width, bits.word_count(padded.depth)))
-        layer._add_conv(program, None, shape, self._epilogue)
+        shapes = [self._fused[0][0]._unpadded(size)]
+        for layer, _ in self._fused:
+            shapes.append(Shape(*layer.window.output(shapes[-1].height, shapes[-1].width), layer.out_channels))
+        packed = [out.padded(epilogue.bits_padding) for out, (_, epilogue) in zip(shapes[1:], self._fused, strict=True)]
+        result = packed[-1]
+        program = self._fused[0][0]._new_program(
+            shapes[0], (result.height, result.width, bits.word_count(result.depth))
+        )
+        between = [Buffer(image.packed_bytes * program.batch) for image in packed[:-1]]
+        for (layer, epilogue), shape, source, target in zip(
+            self._fused, shapes[:-1], [None, *between], [*between, None], strict=True
+        ):
+            layer._add_conv(program, source, shape, replace(epilogue, bits=target))
         return self._programs.keep(("sign", size), program)
 
     def _check_out(self, out: PackedImages, wanted: tuple[int, ...], words: NDArray[np.uint64]) -> None:
         if not (
             isinstance(out, PackedImages)
             and (out.words.shape, out.words.dtype) == (wanted, np.uint64)
-            and (out.channels, out.padding) == (self._layer.out_channels, self._epilogue.bits_padding)
+            and (out.channels, out.padding) == (self._fused[-1][0].out_channels, self._fused[-1][1].bits_padding)
             and (out.words.flags.c_contiguous and out.words.flags.writeable)
             and not np.may_share_memory(out.words, words)
             and out.is_clean()  # the kernels write neither padding nor bits without a channel
@@ -325,7 +350,7 @@ class PackedLinear:
             raise ValueError(f"packed must hold rows, images of one pixel, not of {packed.size[0]}x{packed.size[1]}")
         return self._conv.run_packed(packed, threads).reshape(-1, self.out_features)
 
-    def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None) -> Callable[..., PackedImages]:
+    def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None) -> PackedChain:
         """See `PackedConv2d.then_sign`."""
         return self._conv.then_sign(threshold, flip)
 
