@@ -125,9 +125,10 @@ def test_sums_at_their_largest(features, channels):
     counts = np.where(np.arange(channels) % 2, -features, features)
     assert np.array_equal(layer(x), np.broadcast_to(counts, (7, channels)).astype(np.float32))
     thresholds = np.array([-(2**31), 0, 2**31 - 1, features, features + 1, -features, 1 - features, 5])
-    signs = layer.then_sign(np.resize(thresholds, channels), np.zeros(channels, bool))(layer.pack(x)).signs()
-    wanted = np.where(counts >= np.resize(thresholds, channels), 1, -1)
-    assert np.array_equal(signs.reshape(7, channels), np.broadcast_to(wanted, (7, channels)))
+    for flip in (np.zeros(channels, bool), np.ones(channels, bool), np.arange(channels) % 3 == 0):
+        signs = layer.then_sign(np.resize(thresholds, channels), flip)(layer.pack(x)).signs()
+        wanted = np.where((counts >= np.resize(thresholds, channels)) != flip, 1, -1)
+        assert np.array_equal(signs.reshape(7, channels), np.broadcast_to(wanted, (7, channels)))
 
 
 def test_folding_columns_is_used_and_changes_nothing():

@@ -17,7 +17,7 @@ from xnornet.engine.steps import (
     add_input_scale,
     add_pack,
 )
-from xnornet.engine.weights import BinaryWeights, FloatWeights
+from xnornet.engine.weights import BinaryWeights, FloatWeights, without_flips
 
 BATCH = 1
 """Images a pass. One at a time keeps the values of a ResNet-18 in L2."""
@@ -159,14 +159,18 @@ class _Builder:
         mode |= Mode.RELU if node.relu else 0
         shape = self.shape(node.input)
         words = bits.unpack_rows(self.need("weight"), (*node.kernel, shape.depth))
+        weights, epilogue = BinaryWeights(words, shape.depth), self.epilogue(mode)
+        if mode == Mode.COUNTS:
+            flip = np.asarray(self.flip(), bool)
+            weights, epilogue.threshold = without_flips(weights, self.need("threshold"), flip)
         add_binary_conv(
             self.program,
-            BinaryWeights(words, shape.depth),
+            weights,
             self.buffer(node.input),
             shape,
             self.padding(node.input),
             node.window,
-            self.epilogue(mode),
+            epilogue,
         )
 
     def pool_bits(self, node: Node) -> None:

@@ -1,8 +1,9 @@
 """Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
 
 from dataclasses import replace
+from itertools import pairwise
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,7 +24,7 @@ from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.op import Mode
 from xnornet.engine.program import Buffer, Program
 from xnornet.engine.steps import Epilogue, add_binary_conv, add_input_scale, add_pack
-from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights
+from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, without_flips
 
 KEPT_PROGRAMS = 16
 """Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
@@ -170,8 +171,8 @@ class PackedConv2d:
                 f"flip must be bool ({self.out_channels},), one a channel, not {flips.dtype} {flips.shape}"
             )
         padding = integer("padding", padding, 0, LIMIT_SIDE)
-        epilogue = Epilogue(Mode.COUNTS, threshold=limits, flip=flips, bits_padding=padding)
-        return PackedChain([(self, epilogue)])
+        weights, least = without_flips(self._weights, limits, flips)
+        return PackedChain([_Fused(self, weights, Epilogue(Mode.COUNTS, threshold=least, bits_padding=padding))])
 
     def _to_floats(self) -> Epilogue:
         return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
@@ -207,8 +208,16 @@ class PackedConv2d:
         self._add_conv(program, None, shape, self._to_floats())
         return self._programs.keep(("packed", size), program)
 
-    def _add_conv(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
-        add_binary_conv(program, self._weights, source, shape, self.window.padding, self.window, epilogue)
+    def _add_conv(
+        self,
+        program: Program,
+        source: Buffer | None,
+        shape: Shape,
+        epilogue: Epilogue,
+        weights: BinaryWeights | None = None,
+    ) -> None:
+        weights = weights or self._weights
+        add_binary_conv(program, weights, source, shape, self.window.padding, self.window, epilogue)
 
     def _unpadded(self, size: tuple[int, ...]) -> Shape:
         """Shape of images whose packed words have this size."""
@@ -242,23 +251,36 @@ class PackedConv2d:
         return words
 
 
+class _Fused(NamedTuple):
+    """A layer and the sign that follows it. weights: the layer's own but for some signs, see `without_flips`."""
+
+    layer: PackedConv2d
+    weights: BinaryWeights
+    epilogue: Epilogue
+
+    def output(self, shape: Shape) -> Shape:
+        """Of images of that shape."""
+        return Shape(*self.layer.window.output(shape.height, shape.width), self.layer.out_channels)
+
+
 class PackedChain:
     """Layers, each fused with the sign that follows it, in one call: bits in, bits out.
 
     `PackedConv2d.then_sign` makes one of a single layer, `then` joins two.
     """
 
-    def __init__(self, fused: list[tuple[PackedConv2d, Epilogue]]) -> None:
+    def __init__(self, fused: list[_Fused]) -> None:
         self._fused = fused
         self._programs = _Programs()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(repr(layer) for layer, _ in self._fused)})"
+        return f"{type(self).__name__}({', '.join(repr(one.layer) for one in self._fused)})"
 
     def then(self, other: "PackedChain") -> "PackedChain":
         """Both, one after the other. ValueError if the other takes images of other channels or padding."""
-        (last, epilogue), (layer, _) = self._fused[-1], other._fused[0]
-        made, taken = (last.out_channels, epilogue.bits_padding), (layer.in_channels, layer.window.padding)
+        last, following = self._fused[-1], other._fused[0].layer
+        made = last.layer.out_channels, last.epilogue.bits_padding
+        taken = following.in_channels, following.window.padding
         if made != taken:
             raise ValueError(
                 f"the next layer must take what this one makes, {made[0]} channels and padding {made[1]}, not "
@@ -272,38 +294,37 @@ class PackedChain:
         out: the result of an earlier call with as many images of the same size, to be overwritten. ValueError for
         another one and, else, as for `PackedConv2d.run_packed`.
         """
-        words, threads = self._fused[0][0]._words(packed), thread_count(threads)
+        words, threads = self._fused[0].layer._words(packed), thread_count(threads)
         program = self._programs.get(("sign", words.shape[1:])) or self._make(words.shape[1:])
         wanted = (len(words), *program.result)
         if out is None:
-            layer, epilogue = self._fused[-1]
-            out = PackedImages.made(np.zeros(wanted, np.uint64), layer.out_channels, epilogue.bits_padding)
+            last = self._fused[-1]
+            out = PackedImages.made(np.zeros(wanted, np.uint64), last.layer.out_channels, last.epilogue.bits_padding)
         else:
             self._check_out(out, wanted, words)
         program(words, out.words, threads)
         return out
 
     def _make(self, size: tuple[int, ...]) -> Program:
-        shapes = [self._fused[0][0]._unpadded(size)]
-        for layer, _ in self._fused:
-            shapes.append(Shape(*layer.window.output(shapes[-1].height, shapes[-1].width), layer.out_channels))
-        packed = [out.padded(epilogue.bits_padding) for out, (_, epilogue) in zip(shapes[1:], self._fused, strict=True)]
-        result = packed[-1]
-        program = self._fused[0][0]._new_program(
-            shapes[0], (result.height, result.width, bits.word_count(result.depth))
-        )
-        between = [Buffer(image.packed_bytes * program.batch) for image in packed[:-1]]
-        for (layer, epilogue), shape, source, target in zip(
-            self._fused, shapes[:-1], [None, *between], [*between, None], strict=True
-        ):
-            layer._add_conv(program, source, shape, replace(epilogue, bits=target))
+        shapes = [self._fused[0].layer._unpadded(size)]
+        for one in self._fused:
+            shapes.append(one.output(shapes[-1]))
+        *between, last = [
+            shape.padded(one.epilogue.bits_padding) for shape, one in zip(shapes[1:], self._fused, strict=True)
+        ]
+        result = last.height, last.width, bits.word_count(last.depth)
+        program = self._fused[0].layer._new_program(shapes[0], result)
+        buffers = [None, *(Buffer(shape.packed_bytes * program.batch) for shape in between), None]
+        for one, shape, (source, target) in zip(self._fused, shapes[:-1], pairwise(buffers), strict=True):
+            one.layer._add_conv(program, source, shape, replace(one.epilogue, bits=target), one.weights)
         return self._programs.keep(("sign", size), program)
 
     def _check_out(self, out: PackedImages, wanted: tuple[int, ...], words: NDArray[np.uint64]) -> None:
+        last = self._fused[-1]
         if not (
             isinstance(out, PackedImages)
             and (out.words.shape, out.words.dtype) == (wanted, np.uint64)
-            and (out.channels, out.padding) == (self._fused[-1][0].out_channels, self._fused[-1][1].bits_padding)
+            and (out.channels, out.padding) == (last.layer.out_channels, last.epilogue.bits_padding)
             and (out.words.flags.c_contiguous and out.words.flags.writeable)
             and not np.may_share_memory(out.words, words)
             and out.is_clean()  # the kernels write neither padding nor bits without a channel

@@ -43,7 +43,6 @@ class LookupEpilogue(CountTile):
         def compare_panel(panel: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
             channel = e.advance(self.first_channel, panel, LANES)
             byte = builder.lshr(channel, e.constant(3))
-            flip = e.read(builder.add(self.field("flip"), byte), i32, 1)
             limits = e.advance(self.field("table"), channel, 2)
 
             def compare_row(row: ir.Value, _: list[ir.Value]) -> list[ir.Value]:
@@ -61,7 +60,7 @@ class LookupEpilogue(CountTile):
                     for half in range(2)
                 ]
                 address = builder.add(builder.add(self.bits, self.per_pixel("bit_offsets", row)), byte)
-                e.store(builder.xor(e.bits(e.join(truths)), flip), address, 1)
+                e.store(e.bits(e.join(truths)), address, 1)
                 return []
 
             return e.loop(self.row_count, [], compare_row, unroll=False)

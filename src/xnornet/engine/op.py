@@ -62,7 +62,7 @@ FIELDS = (
     "scale",  # float32 (channels,)
     "bias",  # float32 (channels,)
     "threshold",  # float32 (channels,)
-    "flip",  # uint8 (channels / 8,), bits to invert after the comparison
+    "flip",  # uint8 (channels / 8,), bits to invert after the comparison of floats
     # Sizes.
     "vectors",  # of weights, in a panel
     "large",  # looked up: 1 if a run has several rounds

@@ -31,7 +31,10 @@ PACK_WORK = 80
 
 @dataclass(eq=False)
 class Epilogue:
-    """What a convolution does with its results. `None` as a target is the caller's array."""
+    """What a convolution does with its results. `None` as a target is the caller's array.
+
+    With COUNTS, bits are not flipped: see `weights.without_flips`.
+    """
 
     mode: Mode | int
     scale: np.ndarray | None = None
@@ -63,9 +66,9 @@ class Epilogue:
         if self.mode & Mode.BITS:
             # A channel that only fills up a panel must give bits of 0: no value reaches its threshold.
             fields["threshold"] = per_channel(self.threshold, out.depth, np.inf, np.float32)
+            fields["flip"] = flip_bytes(self.flip, out.depth)
         if self.mode & (Mode.BITS | Mode.COUNTS):
             fields["bits"] = self.bits
-            fields["flip"] = flip_bytes(self.flip, out.depth)
             size, words = (out.height, out.width), bits.word_count(out.depth)
             fields["bit_offsets"] = bit_offsets(size, words, self.bits_padding, batch)[plan.order]
         return fields

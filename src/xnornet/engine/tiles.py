@@ -156,15 +156,14 @@ class Tile(PixelCode):
         channel = self.channel(group)
         mask = e.lane_mask(self.width, builder.sub(self.field("channels"), channel)) if masked else None
         to_float = self.to_float(mode, group) if mode != Mode.COUNTS else None
+        byte = builder.lshr(channel, e.constant(3))
         if mode & Mode.BITS:
             threshold = self.per_channel("threshold", group)
-        if mode & (Mode.BITS | Mode.COUNTS):
-            byte = builder.lshr(channel, e.constant(3))
             flip = e.read(builder.add(self.field("flip"), byte), ir.IntType(self.width), 1)
 
         def finish(row: Index, accumulators: list[ir.Value]) -> None:
             if to_float is None:
-                truths = self.compare_counts(row, group, accumulators)
+                made = e.bits(self.compare_counts(row, group, accumulators))
             else:
                 y = to_float(row, accumulators)
                 index = builder.add(builder.mul(self.result(row), self.field("channels")), channel)
@@ -176,10 +175,10 @@ class Tile(PixelCode):
                 if mode & Mode.STORE:
                     self.store_floats(y, e.advance(self.target, index, 4), mask)
                 if mode & Mode.BITS:
-                    truths = builder.fcmp_ordered(">=", y, threshold)
+                    made = builder.xor(e.bits(builder.fcmp_ordered(">=", y, threshold)), flip)
             if mode & (Mode.BITS | Mode.COUNTS):
                 address = builder.add(builder.add(self.bits, self.per_pixel("bit_offsets", row)), byte)
-                e.store(builder.xor(e.bits(truths), flip), address, 1)
+                e.store(made, address, 1)
 
         return finish
 

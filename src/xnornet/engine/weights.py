@@ -65,6 +65,14 @@ class BinaryWeights:
         """From float weights (O, kh, kw, C)."""
         return cls(bits.pack_signs(weight), weight.shape[3])
 
+    def negated(self, channels: NDArray[np.bool_]) -> "BinaryWeights":
+        """With the opposite signs in these output channels, so that their counts are the opposite ones."""
+        if not channels.any():
+            return self
+        words = self.words.copy()
+        words[channels] ^= bits.pack_bits(np.ones(self.depth, bool))
+        return BinaryWeights(words, self.depth)
+
     @property
     def channels(self) -> int:
         return self.words.shape[0]
@@ -178,6 +186,17 @@ def per_channel(values: np.ndarray | None, channels: int, fill: float, dtype: ty
     out: np.ndarray = np.full((*lead, -(-channels // whole) * whole), fill, dtype)
     out[..., :channels] = 0 if values is None else values
     return out
+
+
+def without_flips(
+    weights: BinaryWeights, threshold: np.ndarray, flip: NDArray[np.bool_]
+) -> tuple[BinaryWeights, NDArray[np.int64]]:
+    """Weights and thresholds whose count >= threshold is what (count >= threshold) xor flip is of those given.
+
+    Of integers: not (count >= threshold) is -count >= 1 - threshold.
+    """
+    wide = threshold.astype(np.int64)
+    return weights.negated(flip), np.where(flip, 1 - wide, wide)
 
 
 def count_limits(start: NDArray[np.int64], threshold: np.ndarray) -> NDArray[np.int64]:
