@@ -92,11 +92,13 @@ def test_a_core_that_only_one_of_several_threads_misses_is_noticed(
     assert "only 50 % of 2 cores are free" in caplog.text
 
 
-@pytest.mark.parametrize(("threads", "untimed"), [(1, 0), (2, 2)])
-def test_threads_settle_before_each_block(threads: int, untimed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("threads", "seconds", "untimed"), [(1, 0.02, 1), (1, 0.2, 0), (2, 0.02, 2)])
+def test_a_block_finds_warm_caches_and_sleeping_threads(
+    threads: int, seconds: float, untimed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(timing, "free_cores", lambda count: 1.0)
     calls, clock = [], Clock()
-    call = clock.taking(0.02)  # of the 0.03 s to settle
+    call = clock.taking(seconds)  # of the 0.03 s to settle
     compare({"x": lambda: calls.append(call())}, threads=threads, repeats=5, clock=clock, cpu_clock=clock)
     assert len(calls) == 2 + 5 * (untimed + 1)  # two to warm up
 

@@ -44,6 +44,10 @@ in a row took 15 straight after one of torch, and 12 after a pause. Whoever uses
 """
 
 
+LONG = 0.1
+"""Seconds; a call that takes longer has no untimed one before it: it fills the caches itself before long."""
+
+
 class TimingError(ValueError):
     """What was asked for cannot be timed: on this machine, with these images, of this shape."""
 
@@ -133,9 +137,9 @@ def compare(
 
     Each of `repeats` rounds times one block of every contestant, in an order drawn anew (always the same draws): what a
     contestant leaves behind, in the caches or of its threads, meets each other one alike. A block is as many calls as
-    take `min_block_seconds`, found in a warm-up; where it is more than one, an untimed call comes first, so that a
-    contestant finds its own data in the caches and not its predecessor's. With several `threads`, untimed calls go on
-    until its predecessor's have gone to sleep. Rounds end early, but not before `min_repeats`, once `budget_seconds`
+    take `min_block_seconds`, found in a warm-up. An untimed call comes first, so that a contestant finds its own data
+    in the caches and not its predecessor's, unless it takes more than 0.1 s. With several `threads`, untimed calls go
+    on until its predecessor's have gone to sleep. Rounds end early, but not before `min_repeats`, once `budget_seconds`
     are spent. The garbage collector rests meanwhile. A warning is logged if another process took part of a core, which
     no repeating mends. What a contestant of several `threads` was given does not show it, since waiting threads use no
     CPU: before and after the rounds, that many cores are asked for.
@@ -155,18 +159,18 @@ def compare(
         start = clock()
         order = np.random.default_rng(0)
         free = free_cores(threads)
-        loops = {name: _loops(contestants[name], min_block_seconds, clock) for name in names}
+        sizes = {name: _block_size(contestants[name], min_block_seconds, clock) for name in names}
         for turn in range(repeats):
             if turn >= min_repeats and clock() - start >= budget_seconds:
                 break
             for name in order.permutation(names).tolist():
                 if threads > 1:
                     _settle(contestants[name], clock)
-                elif loops[name] > 1:
+                elif sizes[name].seconds < LONG:
                     contestants[name]()
-                blocks[name].append(_block(contestants[name], loops[name], clock, cpu_clock))
+                blocks[name].append(_block(contestants[name], sizes[name].loops, clock, cpu_clock))
         free = min(free, free_cores(threads))
-    timings = {name: Timing.of(blocks[name], loops[name], free) for name in names}
+    timings = {name: Timing.of(blocks[name], sizes[name].loops, free) for name in names}
     least = min(timing.cores for timing in timings.values())
     if least < STARVED:
         log.warning("the machine is busy: a contestant got only %.0f %% of a core, timings mislead", 100 * least)
@@ -199,13 +203,20 @@ def free_cores(count: int, seconds: float = 0.1) -> float:
     return share
 
 
-def _loops(call: Callable[[], object], min_block_seconds: float, clock: Callable[[], float]) -> int:
-    """Calls that fill a block; the doubling also warms up caches, thread pools and the clock rate of the core."""
+class _BlockSize(NamedTuple):
+    """Calls that fill a block, and what they take."""
+
+    loops: int
+    seconds: float
+
+
+def _block_size(call: Callable[[], object], min_block_seconds: float, clock: Callable[[], float]) -> _BlockSize:
+    """The doubling also warms up caches, thread pools and the clock rate of the core."""
     call()  # compiles, allocates
     loops = 1
-    while _block(call, loops, clock, clock).seconds < min_block_seconds:
+    while (seconds := _block(call, loops, clock, clock).seconds) < min_block_seconds:
         loops *= 2
-    return loops
+    return _BlockSize(loops, seconds)
 
 
 def _settle(call: Callable[[], object], clock: Callable[[], float]) -> None:
