@@ -35,7 +35,7 @@ LOOKUP = "avx2" in FEATURES and "avx512vpopcntdq" not in FEATURES
 
 CARRY_SAVE = WIDE and not LOOKUP and not CPU.startswith("znver")
 """Whether the target gains from it: a sixth of the time on Intel's cores, whose popcount and ternary logic share two
-pipes; on AMD's Zen 4 it loses as much, and a fifth on Zen 5: xor and addition have four pipes there, popcount two, and
+pipes; on AMD's Zen 4 it loses as much, and a third on Zen 5: xor and addition have four pipes there, popcount two, and
 ternary logic two as well where its operands are fresh."""
 
 KIND = vector(i32, 16) if WIDE and not LOOKUP else vector(i64, 8)
