@@ -73,7 +73,7 @@ def flat(results: Results, folder: Path) -> None:
             _scales(axes, rows, logarithmic)
             axes.set(xlabel=x_label, title=title)
         grid[0].set_ylabel("speed-up (x, logarithmic)")
-        grid[0].legend(fontsize=10, loc="center", bbox_to_anchor=(0.5, 0.62))
+        grid[1].legend(fontsize=10, loc="center", bbox_to_anchor=(0.5, 0.62))
         measured_on(drawn, results)
         drawn.suptitle("What the law leaves out")
 
