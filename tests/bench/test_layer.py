@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from xnornet.bench import layer as layer_module
-from xnornet.bench.layer import chain_timing, main, measure, present
+from xnornet.bench.layer import _in_chains, chain_timing, main, measure, present
+from xnornet.bench.ours import BITS, CHAIN, CHAIN_RAW
+from xnornet.bench.peers import OPENVINO, OPENVINO_CHAIN, OPENVINO_CHAIN_RAW
 from xnornet.bench.theory import Peaks
 from xnornet.bench.timing import Timing
 from xnornet.bench.workload import CHAIN_LENGTH, LAYERS, Layer
@@ -63,12 +65,26 @@ def test_one_layer_in_a_chain_is_the_difference_of_both_lengths() -> None:
     assert chain_timing(many, one) is None
 
 
-def test_chains_stand_where_there_are_any() -> None:
-    layers = {"square": Layer(8, 8, size=6), "other": Layer(8, 16, size=6)}
-    rows, _ = measure(layers, repeats=3, with_peers=False)
+def test_whole_chains_are_shown_as_one_layer_inside() -> None:
+    def taking(median: float) -> Timing:
+        return Timing(median, median, median, repeats=30, loops=1)
+
+    timed = {"ours": taking(9.0), BITS: taking(5.0), CHAIN_RAW: taking(29.0), "torch float32": taking(90.0)}
+    shown = _in_chains(timed | {OPENVINO: taking(20.0), OPENVINO_CHAIN_RAW: taking(60.0)})
+    assert {name: timing and timing.median for name, timing in shown.items()} == pytest.approx(
+        {"ours": 9.0, BITS: 5.0, CHAIN: 3.0, "torch float32": 90.0, OPENVINO: 20.0, OPENVINO_CHAIN: 5.0}
+    )
+    assert list(shown).index(CHAIN) == 2  # where the whole chain was
+    assert _in_chains({OPENVINO_CHAIN_RAW: taking(60.0)}) == {OPENVINO_CHAIN: None}
+
+
+def test_why_there_is_no_time_in_a_chain_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layer_module, "chain_timing", lambda one, many: None)
+    rows, _ = measure({"square": Layer(8, 8, size=6), "other": Layer(8, 16, size=6)}, repeats=1, with_peers=False)
     ours = rows[rows.contestant == "ours, in a chain"].set_index("layer")
     assert ours.note["other"] == "a chain needs a layer whose output is shaped like its input"
-    assert "square" not in ours.index or ours.note.isna()["square"]
+    assert ours.note["square"].startswith("the chain took no longer than a single layer")
+    assert ours.seconds.isna().all()
 
 
 @pytest.mark.parametrize(("capabilities", "timed"), [({}, False), ({"avx512_bf16": True}, True)])

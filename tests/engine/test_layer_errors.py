@@ -111,6 +111,11 @@ def test_packed_images_of_another_layer_are_refused():
     for padding, made in ((0, "16 channels and padding 0"), (1, "16 channels and padding 1")):
         with pytest.raises(ValueError, match=f"must take what this one makes, {made}, not 20 and 1"):
             layer.then_sign(np.zeros(16, int), padding=padding).then(same.then_sign(np.zeros(20, int)))
+    with pytest.raises(ValueError, match="what `then_sign` of a layer returns, not PackedConv2d"):
+        forward.then(same)
+    row = PackedLinear(images(4, 16)).then_sign(np.zeros(4, int))
+    with pytest.raises(ValueError, match=r"a dense layer takes rows, images of one pixel, and was given some of 4x4"):
+        forward.then(row)(packed)
     with pytest.raises(ValueError, match="threshold must be int32"):
         layer.then_sign(np.zeros(16))
     for flip in (np.ones(3, bool), np.full(16, np.nan), ["no"] * 16):

@@ -95,6 +95,17 @@ def test_a_chain_gives_what_its_layers_give(channels, count, threads, data):
     assert (made.channels, made.padding) == (wanted.channels, wanted.padding) == (channels[-1], 2)
 
 
+def test_a_chain_s_largest_image_decides_how_many_are_one_pass():
+    """A pass of 64 images of one pixel, padded by 400, would need 1.6 GB for what lies between the layers."""
+    small, large = PackedConv2d(images(8, 8, 1, 1)), PackedConv2d(images(8, 8, 3, 3), padding=400)
+    zeros = np.zeros(8, int)
+    chain = small.then_sign(zeros, padding=400).then(large.then_sign(zeros))
+    chain(small.pack(images(1, 1, 1, 8)))
+    small.then_sign(zeros)(small.pack(images(1, 1, 1, 8)))
+    (program,) = chain._programs._made.values()
+    assert program.batch == 1
+
+
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.sampled_from(AROUND), st.sampled_from(AROUND), st.sampled_from([0, 1, 7, 8, 9, 64, 130]), st.integers(1, 3))
 @example(800, 500, 64, 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from xnornet.engine import bits, panels
+from xnornet.engine import bits, panels, weights
 from xnornet.engine.counter import KIND, LOOKUP, LOOKUP_TABLE
 
 
@@ -70,6 +70,13 @@ def test_taps_have_vectors_for_all_channels(depth):
         else [1] * -(-depth // KIND.element.width)
     )
     assert sizes.sum() == panels.vector_count(depth)
+
+
+@pytest.mark.parametrize("depth", [20, 64, 100, 1024])
+def test_the_bytes_of_panels_are_those_that_are_made(depth):
+    made = weights.BinaryWeights.of(np.ones((40, 3, 3, depth), np.float32))
+    tables = weights.panel_bytes(40, (3, 3), depth) - made.panels.nbytes
+    assert made.folded or tables == weights.TABLE_BYTES * len(made.tap_sizes)
 
 
 def test_the_table_has_the_popcounts_of_two_pixels():

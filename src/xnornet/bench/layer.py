@@ -29,6 +29,9 @@ from xnornet.layer_table import MEAN_OF, left_out, ratios_table, times_table
 CHAINS: Mapping[str, tuple[str, str]] = {CHAIN_RAW: (BITS, CHAIN), OPENVINO_CHAIN_RAW: (OPENVINO, OPENVINO_CHAIN)}
 """Of each contestant of `CHAIN_LENGTH` layers the one of a single layer, and what both show: one inside a chain."""
 
+UNTOLD = "the chain took no longer than a single layer, or that one is left out"
+"""Why one inside a chain has no time though the chain has one."""
+
 
 def measure(
     layers: Mapping[str, Layer], *, threads: int = 1, repeats: int = 30, with_peers: bool = True
@@ -51,7 +54,8 @@ def measure(
             timed = compare(
                 {key: contestant.call for key, contestant in ready.items()}, threads=threads, repeats=repeats
             )
-            rows += [_row(name, layer, key, timing) for key, timing in _in_chains(timed).items()]
+            for key, timing in _in_chains(timed).items():
+                rows.append(_row(name, layer, key, timing) | {"note": None if timing else UNTOLD})
             for key, why in skipped.items():
                 _, shown = CHAINS.get(key, (None, key))
                 rows.append(_row(name, layer, shown, None) | {"note": why})
@@ -59,17 +63,15 @@ def measure(
     return pd.DataFrame(rows).assign(threads=threads), peaks
 
 
-def _in_chains(timed: Mapping[str, Timing]) -> dict[str, Timing]:
-    """The timings, with those of whole chains made into those of one layer inside."""
-    shown: dict[str, Timing] = {}
+def _in_chains(timed: Mapping[str, Timing]) -> dict[str, Timing | None]:
+    """The timings, with those of whole chains made into those of one layer inside; None where they do not tell it."""
+    shown: dict[str, Timing | None] = {}
     for key, timing in timed.items():
-        if key not in CHAINS:
+        if key in CHAINS:
+            one, inside = CHAINS[key]
+            shown[inside] = chain_timing(timed.get(one), timing)
+        else:
             shown[key] = timing
-            continue
-        one, inside = CHAINS[key]
-        step = chain_timing(timed.get(one), timing)
-        if step is not None:
-            shown[inside] = step
     return shown
 
 

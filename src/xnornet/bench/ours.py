@@ -25,8 +25,8 @@ def ours(threads: int = 1) -> dict[str, Builder]:
 
     `ours`: float32 in, packing, kernel, float32 out. `ours, packing` and `ours, kernel` (bits in, float32 out) are its
     parts, called on their own, so that their sum exceeds it by one call. `ours, bits in and out`: with BatchNorm and
-    sign folded into thresholds. `ours, 9 layers`: so many of these in one call, which time one in a chain together with
-    it, see `layer.CHAINS`.
+    sign folded into thresholds. `CHAIN_RAW`: nine of these in one call, which time one in a chain together with it, see
+    `layer.CHAINS`.
     """
 
     def end_to_end(problem: Problem) -> Contestant:

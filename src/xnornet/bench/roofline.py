@@ -27,8 +27,7 @@ STEPS = 200_000  # of a loop; 0.6 to 3 ms
 REPEATS = 30
 
 POPCOUNT_MACS = 3 * 4 * 2 * 32 if LOOKUP else 512 * WORDS
-"""One-bit products of one step: three nibbles of 2 pixels and 32 channels, looked up; a word of 8 channels, or
-two words carry-saved."""
+"""One-bit products of one step: three nibbles of 2 pixels and 32 channels, looked up; a vector, or two carry-saved."""
 
 
 def peaks() -> tuple[float, float]:

@@ -45,7 +45,7 @@ in a row took 15 straight after one of torch, and 12 after a pause. Whoever uses
 
 
 LONG = 0.1
-"""Seconds; a call that takes longer has no untimed one before it: it fills the caches itself before long."""
+"""Seconds; a block that takes longer has no untimed call before it: it fills the caches itself before long."""
 
 
 class TimingError(ValueError):
@@ -138,11 +138,11 @@ def compare(
     Each of `repeats` rounds times one block of every contestant, in an order drawn anew (always the same draws): what a
     contestant leaves behind, in the caches or of its threads, meets each other one alike. A block is as many calls as
     take `min_block_seconds`, found in a warm-up. An untimed call comes first, so that a contestant finds its own data
-    in the caches and not its predecessor's, unless it takes more than 0.1 s. With several `threads`, untimed calls go
-    on until its predecessor's have gone to sleep. Rounds end early, but not before `min_repeats`, once `budget_seconds`
-    are spent. The garbage collector rests meanwhile. A warning is logged if another process took part of a core, which
-    no repeating mends. What a contestant of several `threads` was given does not show it, since waiting threads use no
-    CPU: before and after the rounds, that many cores are asked for.
+    in the caches and not its predecessor's, unless a block takes more than 0.1 s. With several `threads`, untimed calls
+    go on until its predecessor's have gone to sleep. Rounds end early, but not before `min_repeats`, once
+    `budget_seconds` are spent. The garbage collector rests meanwhile. A warning is logged if another process took part
+    of a core, which no repeating mends. What a contestant of several `threads` was given does not show it, since
+    waiting threads use no CPU: before and after the rounds, that many cores are asked for.
 
     Returns a Timing for each name, in the order given. ValueError for no contestants or a number out of range.
     """

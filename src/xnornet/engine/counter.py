@@ -1,9 +1,9 @@
 """Counting ones: how popcount(x xor w) is summed over the words of a product, as vector code.
 
-Three ways, the same sums. Plainly, a word costs three instructions: xor, popcount, add. Carry-save counting (Harley and
-Seal's) pairs the words: a full adder takes two of them and the ones left over from before, keeps their parity as the
-new ones, and only its carry, which counts double, is popcounted. With AVX-512's ternary logic that is five instructions
-for two words:
+Three ways, the same sums. Plainly, a word, here of as many bits as a lane of `KIND`, costs three instructions: xor,
+popcount, add. Carry-save counting (Harley and Seal's) pairs the words: a full adder takes two of them and the ones left
+over from before, keeps their parity as the new ones, and only its carry, which counts double, is popcounted. With
+AVX-512's ternary logic that is five instructions for two words:
 
     p = ones ^ x1 ^ w1        s = p ^ x2 ^ w2        carry = ~s where p else ones        total += popcount(carry)
 

@@ -59,6 +59,11 @@ class _Programs:
         return program
 
 
+def _pass_images(pixels: int, size: int) -> int:
+    """How many images a pass takes that have so many output pixels, and bytes, each."""
+    return max(1, min(PASS_PIXELS // pixels, PASS_BYTES // size))
+
+
 class PackedConv2d:
     """Binary convolution scale * (sign(x) conv sign(weight)) + bias on packed words (Rastegari et al. 2016).
 
@@ -179,7 +184,7 @@ class PackedConv2d:
 
     def _new_program(self, shape: Shape, result: tuple[int, ...]) -> Program:
         height, width = self.window.output(shape.height, shape.width)
-        return Program(max(1, min(PASS_PIXELS // (height * width), PASS_BYTES // shape.float_bytes)), result)
+        return Program(_pass_images(height * width, shape.float_bytes), result)
 
     def _make_float(self, kind: str, size: tuple[int, ...]) -> Program:
         shape = Shape(*size)
@@ -257,9 +262,14 @@ class _Fused(NamedTuple):
     layer: PackedConv2d
     weights: BinaryWeights
     epilogue: Epilogue
+    is_dense: bool = False
 
     def output(self, shape: Shape) -> Shape:
         """Of images of that shape."""
+        if self.is_dense and shape.pixels > 1:
+            raise ValueError(
+                f"a dense layer takes rows, images of one pixel, and was given some of {shape.height}x{shape.width}"
+            )
         return Shape(*self.layer.window.output(shape.height, shape.width), self.layer.out_channels)
 
 
@@ -278,6 +288,8 @@ class PackedChain:
 
     def then(self, other: "PackedChain") -> "PackedChain":
         """Both, one after the other. ValueError if the other takes images of other channels or padding."""
+        if not isinstance(other, PackedChain):
+            raise ValueError(f"the next must be what `then_sign` of a layer returns, not {type(other).__name__}")
         last, following = self._fused[-1], other._fused[0].layer
         made = last.layer.out_channels, last.epilogue.bits_padding
         taken = following.in_channels, following.window.padding
@@ -313,7 +325,8 @@ class PackedChain:
             shape.padded(one.epilogue.bits_padding) for shape, one in zip(shapes[1:], self._fused, strict=True)
         ]
         result = last.height, last.width, bits.word_count(last.depth)
-        program = self._fused[0].layer._new_program(shapes[0], result)
+        most = max(shapes[0].float_bytes, *(shape.packed_bytes for shape in [*between, last]))
+        program = Program(_pass_images(max(shape.pixels for shape in shapes[1:]), most), result)
         buffers = [None, *(Buffer(shape.packed_bytes * program.batch) for shape in between), None]
         for one, shape, (source, target) in zip(self._fused, shapes[:-1], pairwise(buffers), strict=True):
             one.layer._add_conv(program, source, shape, replace(one.epilogue, bits=target), one.weights)
@@ -372,8 +385,9 @@ class PackedLinear:
         return self._conv.run_packed(packed, threads).reshape(-1, self.out_features)
 
     def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None) -> PackedChain:
-        """See `PackedConv2d.then_sign`."""
-        return self._conv.then_sign(threshold, flip)
+        """See `PackedConv2d.then_sign`. ValueError for images of more than one pixel, from the function."""
+        (fused,) = self._conv.then_sign(threshold, flip)._fused
+        return PackedChain([fused._replace(is_dense=True)])
 
     def _rows(self, x: Floats) -> Floats:
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:

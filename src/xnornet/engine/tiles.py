@@ -1,10 +1,10 @@
 """Register tiles: the inner loops of the binary and the float convolution, with their epilogues, as LLVM vector code.
 
-A tile is `rows` output pixels x `panels` panels of output channels (8 of them in the binary, 16 in the float
-convolution), one vector accumulator for each pair. Per vector of weights, one a panel, it takes one input a pixel, for
-all lanes, and updates all accumulators; taps are addressed through tables, so there is no im2col, and those that lie on
-padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the accumulators are
-still in registers. Tiles that look up, in `lookup`, are these with another inside.
+A tile is `rows` output pixels x `panels` panels of output channels (`panels.LANES` of them in the binary, 16 in the
+float convolution), one vector accumulator for each pair. Per vector of weights, one a panel, it takes one input a
+pixel, for all lanes, and updates all accumulators; taps are addressed through tables, so there is no im2col, and those
+that lie on padding for all pixels of a tile are not in its table (see `plan`). The epilogue follows while the
+accumulators are still in registers. Tiles that look up, in `lookup`, are these with another inside.
 """
 
 from collections.abc import Callable

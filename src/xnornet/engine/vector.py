@@ -1,8 +1,8 @@
 """LLVM vector code from Numba: what `@intrinsic` bodies need to say vectors, pointers and loops.
 
 Numba has no vector types and does not vectorize a xor-popcount loop by itself. An intrinsic's body may emit any LLVM
-IR, though, and LLVM makes of `<8 x i64>` one 512-bit register, two of 256 or four of 128 bits, and of
-`llvm.ctpop.v8i64` VPOPCNTQ, a shuffle table or CNT, as the target has them.
+IR, though, and LLVM makes of `<16 x i32>` one 512-bit register, two of 256 or four of 128 bits, and of
+`llvm.ctpop.v16i32` VPOPCNTD, a shuffle table or CNT, as the target has them.
 """
 
 from collections.abc import Callable, Sequence

@@ -41,7 +41,7 @@ def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
 def panel_bytes(channels: int, kernel: tuple[int, int], depth: int) -> int:
     """Bytes of the panels of a binary convolution, its columns unfolded, and of the tables of its taps, about."""
     taps = kernel[0] * kernel[1]
-    return taps * (VECTOR * panel_count(channels) * vector_count(depth) + TABLE_BYTES * bits.word_count(depth))
+    return taps * (VECTOR * panel_count(channels) * vector_count(depth) + TABLE_BYTES * -(-depth // TAP))
 
 
 def float_panel_bytes(channels: int, kernel: tuple[int, int], depth: int) -> int:
