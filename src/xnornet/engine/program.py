@@ -8,6 +8,7 @@ import numpy as np
 from numba.core import config
 
 from xnornet.engine import bits
+from xnornet.engine.counter import KIND
 from xnornet.engine.interpreter import address, pool, run, team
 from xnornet.engine.op import OP, Kind
 from xnornet.engine.sharing import ALONE, PROGRESS
@@ -15,11 +16,13 @@ from xnornet.engine.sharing import ALONE, PROGRESS
 CORES: int = getattr(config, "NUMBA_NUM_THREADS")  # noqa: B009 (set when Numba is imported)
 """That this process may run on, or NUMBA_NUM_THREADS; more threads would be in each other's way."""
 
-LEAST_WORK = 10_000_000
-"""Of an image, in binary products, that is worth sharing. Less takes some 20 microseconds with AVX2, and as long with
-helpers; with AVX-512 it takes 4."""
+AVX512 = KIND.count == 16
+"""Whether the target has its popcount: measured on a Zen 5; the other limits on a Zen 3, which looks up."""
 
-LEAST_BATCH_WORK = 50_000_000
+LEAST_WORK = 25_000_000 if AVX512 else 10_000_000
+"""Of an image, in binary products, that is worth sharing: less takes 12 or 20 microseconds, not less with helpers."""
+
+LEAST_BATCH_WORK = 250_000_000 if AVX512 else 50_000_000
 """Of several images. They are shared by the threads of a pool, and to wake one takes some 50 microseconds."""
 
 ROW_UNITS = 8
