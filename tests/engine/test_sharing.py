@@ -129,6 +129,7 @@ def test_a_small_batch_is_not_shared(network, monkeypatch):
 
 def test_work_is_counted_in_products():
     layer = PackedConv2d(np.ones((16, 8, 3, 3), np.float32))
-    assert isinstance(program := layer._make_packed((10, 12, 1)), Program)
+    packed = layer.pack(np.ones((1, 10, 12, 8), np.float32))
+    assert isinstance(program := layer._make_packed(packed), Program)
     assert program.work == 8 * 10 * 16 * 8 * 9
     assert layer._make_pack((10, 12, 8)).work == PACK_WORK * 10 * 12 * 8

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from xnornet.engine import bits
 from xnornet.engine.arguments import Floats, array_kind, integer
+from xnornet.engine.geometry import Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,3 +63,24 @@ class PackedImages:
         inside[self.padding : self.padding + height, self.padding : self.padding + width] = True
         used = self.channels % bits.WORD
         return not self.words[:, ~inside].any() and not (used and (self.words[..., -1] >> np.uint64(used)).any())
+
+    @property
+    def shape(self) -> Shape:
+        """Of an image, without its padding."""
+        return Shape(*self.size, self.channels)
+
+
+def packed_words(packed: PackedImages, channels: int, padding: int) -> NDArray[np.uint64]:
+    """The words of images for a layer of so many channels and that padding. ValueError if they are no such images."""
+    if not isinstance(packed, PackedImages):
+        raise ValueError(f"packed must be PackedImages, as `pack` makes them, not {array_kind(packed)}")
+    if (packed.channels, packed.padding) != (channels, padding):
+        raise ValueError(
+            f"packed images must have {channels} channels and padding {padding}, not {packed.channels} and "
+            f"{packed.padding}"
+        )
+    if not packed.words.flags.c_contiguous:
+        raise ValueError("packed words must be contiguous")
+    if not packed.is_clean():
+        raise ValueError("packed words must be zero in the padding and beyond the last channel")
+    return packed.words

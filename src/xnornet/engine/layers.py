@@ -1,12 +1,9 @@
 """Single packed layers: binary convolution and binary dense layer, float32 in and out or bits in and out."""
 
-from dataclasses import replace
-from itertools import pairwise
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xnornet.engine import bits
 from xnornet.engine.arguments import (
@@ -18,50 +15,14 @@ from xnornet.engine.arguments import (
     integer,
     thread_count,
 )
+from xnornet.engine.chain import Fused, PackedChain
 from xnornet.engine.geometry import Shape, Window
-from xnornet.engine.images import PackedImages
+from xnornet.engine.images import PackedImages, packed_words
 from xnornet.engine.nodes import LIMIT_SIDE
 from xnornet.engine.op import Mode
-from xnornet.engine.program import Buffer, Program
+from xnornet.engine.program import Buffer, Program, Programs, pass_images
 from xnornet.engine.steps import Epilogue, add_binary_conv, add_input_scale, add_pack
 from xnornet.engine.weights import MOST_PRODUCTS, BinaryWeights, without_flips
-
-KEPT_PROGRAMS = 16
-"""Programs a layer keeps, each with its buffers; one for each image size and kind of call."""
-
-PASS_PIXELS = 64
-"""A pass takes as many images as make this many output pixels: tiles are full even with one pixel an image."""
-
-PASS_BYTES = 1 << 24
-"""But no more than these many bytes of floats, unless one image has them: what a pass takes comes from the caches."""
-
-
-class _Programs:
-    """The programs last made, by kind of call and image size; for any number of threads.
-
-    A copy, and what another process unpickles, starts empty: a program holds addresses of its own memory.
-    """
-
-    def __init__(self) -> None:
-        self._made: dict[tuple[str, tuple[int, ...]], Program] = {}
-        self._lock = Lock()
-        self.get = self._made.get
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()
-
-    def keep(self, key: tuple[str, tuple[int, ...]], program: Program) -> Program:
-        """Remember and return it; the oldest is forgotten where there are too many."""
-        with self._lock:
-            while len(self._made) >= KEPT_PROGRAMS:
-                del self._made[next(iter(self._made))]
-            self._made[key] = program
-        return program
-
-
-def _pass_images(pixels: int, size: int) -> int:
-    """How many images a pass takes that have so many output pixels, and bytes, each."""
-    return max(1, min(PASS_PIXELS // pixels, PASS_BYTES // size))
 
 
 class PackedConv2d:
@@ -98,7 +59,7 @@ class PackedConv2d:
         self._scale = channel_floats("scale", alpha, self.out_channels)
         self._bias = None if bias is None else channel_floats("bias", bias, self.out_channels)
         self._weights = BinaryWeights.of(array.transpose(0, 2, 3, 1))
-        self._programs = _Programs()
+        self._programs = Programs()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """A copied or unpickled array can be written to: freeze it again."""
@@ -156,13 +117,13 @@ class PackedConv2d:
         ValueError for images of other channels, padding or size than the layer takes, and for words that are not
         contiguous, or not zero where they must be.
         """
-        words, threads = self._words(packed), thread_count(threads)
-        program = self._programs.get(("packed", words.shape[1:])) or self._make_packed(words.shape[1:])
+        words, threads = packed_words(packed, self.in_channels, self.window.padding), thread_count(threads)
+        program = self._programs.get(("packed", words.shape[1:])) or self._make_packed(packed)
         y = np.empty((len(words), *program.result), np.float32)
         program(words, y, threads)
         return y
 
-    def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None, *, padding: int = 0) -> "PackedChain":
+    def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None, *, padding: int = 0) -> PackedChain:
         """This layer fused with a BatchNorm and sign that follow: a function of `PackedImages`, bits in, bits out.
 
         The bit of output channel o is (count >= threshold[o]) xor flip[o], where count = sign(x) conv sign(weight), an
@@ -177,14 +138,14 @@ class PackedConv2d:
             )
         padding = integer("padding", padding, 0, LIMIT_SIDE)
         weights, least = without_flips(self._weights, limits, flips)
-        return PackedChain([_Fused(self, weights, Epilogue(Mode.COUNTS, threshold=least, bits_padding=padding))])
+        return PackedChain([Fused(self.window, weights, Epilogue(Mode.COUNTS, threshold=least, bits_padding=padding))])
 
     def _to_floats(self) -> Epilogue:
         return Epilogue(Mode.STORE, scale=self.scale, bias=self.bias)
 
     def _new_program(self, shape: Shape, result: tuple[int, ...]) -> Program:
         height, width = self.window.output(shape.height, shape.width)
-        return Program(_pass_images(height * width, shape.float_bytes), result)
+        return Program(pass_images(height * width, shape.float_bytes), result)
 
     def _make_float(self, kind: str, size: tuple[int, ...]) -> Program:
         shape = Shape(*size)
@@ -207,27 +168,14 @@ class PackedConv2d:
         add_pack(program, None, None, shape, self.window.padding)
         return self._programs.keep(("pack", size), program)
 
-    def _make_packed(self, size: tuple[int, ...]) -> Program:
-        shape = self._unpadded(size)
+    def _make_packed(self, packed: PackedImages) -> Program:
+        shape = packed.shape
         program = self._new_program(shape, (*self.window.output(shape.height, shape.width), self.out_channels))
         self._add_conv(program, None, shape, self._to_floats())
-        return self._programs.keep(("packed", size), program)
+        return self._programs.keep(("packed", packed.words.shape[1:]), program)
 
-    def _add_conv(
-        self,
-        program: Program,
-        source: Buffer | None,
-        shape: Shape,
-        epilogue: Epilogue,
-        weights: BinaryWeights | None = None,
-    ) -> None:
-        weights = weights or self._weights
-        add_binary_conv(program, weights, source, shape, self.window.padding, self.window, epilogue)
-
-    def _unpadded(self, size: tuple[int, ...]) -> Shape:
-        """Shape of images whose packed words have this size."""
-        padding = self.window.padding
-        return Shape(size[0] - 2 * padding, size[1] - 2 * padding, self.in_channels)
+    def _add_conv(self, program: Program, source: Buffer | None, shape: Shape, epilogue: Epilogue) -> None:
+        add_binary_conv(program, self._weights, source, shape, self.window.padding, self.window, epilogue)
 
     def _images(self, x: Floats) -> Floats:
         """x, checked and contiguous."""
@@ -238,113 +186,6 @@ class PackedConv2d:
         if 0 in x.shape[1:]:
             raise ValueError(f"images must have pixels, but x has the shape {x.shape}")
         return np.ascontiguousarray(x)
-
-    def _words(self, packed: PackedImages) -> NDArray[np.uint64]:
-        """The words of packed images, checked."""
-        if not isinstance(packed, PackedImages):
-            raise ValueError(f"packed must be PackedImages, as `pack` makes them, not {array_kind(packed)}")
-        words = packed.words
-        if packed.channels != self.in_channels or packed.padding != self.window.padding:
-            raise ValueError(
-                f"packed images must have {self.in_channels} channels and padding {self.window.padding}, not "
-                f"{packed.channels} and {packed.padding}"
-            )
-        if not words.flags.c_contiguous:
-            raise ValueError("packed words must be contiguous")
-        if not packed.is_clean():
-            raise ValueError("packed words must be zero in the padding and beyond the last channel")
-        return words
-
-
-class _Fused(NamedTuple):
-    """A layer and the sign that follows it. weights: the layer's own but for some signs, see `without_flips`."""
-
-    layer: PackedConv2d
-    weights: BinaryWeights
-    epilogue: Epilogue
-    is_dense: bool = False
-
-    def output(self, shape: Shape) -> Shape:
-        """Of images of that shape."""
-        if self.is_dense and shape.pixels > 1:
-            raise ValueError(
-                f"a dense layer takes rows, images of one pixel, and was given some of {shape.height}x{shape.width}"
-            )
-        return Shape(*self.layer.window.output(shape.height, shape.width), self.layer.out_channels)
-
-
-class PackedChain:
-    """Layers, each fused with the sign that follows it, in one call: bits in, bits out.
-
-    `PackedConv2d.then_sign` makes one of a single layer, `then` joins two.
-    """
-
-    def __init__(self, fused: list[_Fused]) -> None:
-        self._fused = fused
-        self._programs = _Programs()
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(repr(one.layer) for one in self._fused)})"
-
-    def then(self, other: "PackedChain") -> "PackedChain":
-        """Both, one after the other. ValueError if the other takes images of other channels or padding."""
-        if not isinstance(other, PackedChain):
-            raise ValueError(f"the next must be what `then_sign` of a layer returns, not {type(other).__name__}")
-        last, following = self._fused[-1], other._fused[0].layer
-        made = last.layer.out_channels, last.epilogue.bits_padding
-        taken = following.in_channels, following.window.padding
-        if made != taken:
-            raise ValueError(
-                f"the next layer must take what this one makes, {made[0]} channels and padding {made[1]}, not "
-                f"{taken[0]} and {taken[1]}"
-            )
-        return PackedChain(self._fused + other._fused)
-
-    def __call__(self, packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
-        """The last layer's signs, padded for the layer that they go to.
-
-        out: the result of an earlier call with as many images of the same size, to be overwritten. ValueError for
-        another one and, else, as for `PackedConv2d.run_packed`.
-        """
-        words, threads = self._fused[0].layer._words(packed), thread_count(threads)
-        program = self._programs.get(("sign", words.shape[1:])) or self._make(words.shape[1:])
-        wanted = (len(words), *program.result)
-        if out is None:
-            last = self._fused[-1]
-            out = PackedImages.made(np.zeros(wanted, np.uint64), last.layer.out_channels, last.epilogue.bits_padding)
-        else:
-            self._check_out(out, wanted, words)
-        program(words, out.words, threads)
-        return out
-
-    def _make(self, size: tuple[int, ...]) -> Program:
-        shapes = [self._fused[0].layer._unpadded(size)]
-        for one in self._fused:
-            shapes.append(one.output(shapes[-1]))
-        *between, last = [
-            shape.padded(one.epilogue.bits_padding) for shape, one in zip(shapes[1:], self._fused, strict=True)
-        ]
-        result = last.height, last.width, bits.word_count(last.depth)
-        most = max(shapes[0].float_bytes, *(shape.packed_bytes for shape in [*between, last]))
-        program = Program(_pass_images(max(shape.pixels for shape in shapes[1:]), most), result)
-        buffers = [None, *(Buffer(shape.packed_bytes * program.batch) for shape in between), None]
-        for one, shape, (source, target) in zip(self._fused, shapes[:-1], pairwise(buffers), strict=True):
-            one.layer._add_conv(program, source, shape, replace(one.epilogue, bits=target), one.weights)
-        return self._programs.keep(("sign", size), program)
-
-    def _check_out(self, out: PackedImages, wanted: tuple[int, ...], words: NDArray[np.uint64]) -> None:
-        last = self._fused[-1]
-        if not (
-            isinstance(out, PackedImages)
-            and (out.words.shape, out.words.dtype) == (wanted, np.uint64)
-            and (out.channels, out.padding) == (last.layer.out_channels, last.epilogue.bits_padding)
-            and (out.words.flags.c_contiguous and out.words.flags.writeable)
-            and not np.may_share_memory(out.words, words)
-            and out.is_clean()  # the kernels write neither padding nor bits without a channel
-        ):
-            raise ValueError(
-                f"out must be the result of an earlier call, uint64 words of shape {wanted}, and not the input"
-            )
 
 
 class PackedLinear:
@@ -386,7 +227,7 @@ class PackedLinear:
 
     def then_sign(self, threshold: ArrayLike, flip: ArrayLike | None = None) -> PackedChain:
         """See `PackedConv2d.then_sign`. ValueError for images of more than one pixel, from the function."""
-        (fused,) = self._conv.then_sign(threshold, flip)._fused
+        (fused,) = self._conv.then_sign(threshold, flip).fused
         return PackedChain([fused._replace(is_dense=True)])
 
     def _rows(self, x: Floats) -> Floats:

@@ -35,9 +35,14 @@ def vector_count(depth: int) -> int:
     return -(-depth // STEP)
 
 
+def tap_count(depth: int) -> int:
+    """Taps of a pixel with `depth` channels."""
+    return -(-depth // TAP)
+
+
 def tap_sizes(depth: int) -> NDArray[np.int64]:
     """Vectors of each tap of a pixel with `depth` channels."""
-    left = depth - TAP * np.arange(-(-depth // TAP))
+    left = depth - TAP * np.arange(tap_count(depth))
     return -(-np.minimum(left, TAP) // STEP)
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numba.core import config
@@ -24,6 +26,15 @@ LEAST_WORK = 25_000_000 if AVX512 else 10_000_000
 
 LEAST_BATCH_WORK = 250_000_000 if AVX512 else 50_000_000
 """Of several images. They are shared by the threads of a pool, and to wake one takes some 50 microseconds."""
+
+KEPT_PROGRAMS = 16
+"""Programs that a layer or chain keeps, each with its buffers; one for each image size and kind of call."""
+
+PASS_PIXELS = 64
+"""A pass takes as many images as make this many output pixels: tiles are full even with one pixel an image."""
+
+PASS_BYTES = 1 << 24
+"""But no more than these many bytes of floats, unless one image has them: what a pass takes comes from the caches."""
 
 ROW_UNITS = 8
 """Units, at most, of an operation that threads share by rows."""
@@ -136,3 +147,31 @@ class _Arena:
 def row_units(rows: int) -> int:
     """Units of an operation that goes from row to row."""
     return min(rows, ROW_UNITS)
+
+
+class Programs:
+    """The programs last made, by kind of call and image size; for any number of threads.
+
+    A copy, and what another process unpickles, starts empty: a program holds addresses of its own memory.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str, tuple[int, ...]], Program] = {}
+        self._lock = Lock()
+        self.get = self._made.get
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+    def keep(self, key: tuple[str, tuple[int, ...]], program: Program) -> Program:
+        """Remember and return it; the oldest is forgotten where there are too many."""
+        with self._lock:
+            while len(self._made) >= KEPT_PROGRAMS:
+                del self._made[next(iter(self._made))]
+            self._made[key] = program
+        return program
+
+
+def pass_images(pixels: int, size: int) -> int:
+    """How many images a pass takes that have so many output pixels, and bytes, each."""
+    return max(1, min(PASS_PIXELS // pixels, PASS_BYTES // size))

@@ -12,7 +12,17 @@ from xnornet.engine.arguments import Floats
 from xnornet.engine.bits import Bytes, Words
 from xnornet.engine.counter import LOOKUP
 from xnornet.engine.geometry import Axis
-from xnornet.engine.panels import LANES, TAP, VECTOR, in_panels, panel_count, side_by_side, tap_sizes, vector_count
+from xnornet.engine.panels import (
+    LANES,
+    TAP,
+    VECTOR,
+    in_panels,
+    panel_count,
+    side_by_side,
+    tap_count,
+    tap_sizes,
+    vector_count,
+)
 from xnornet.engine.plan import Group
 from xnornet.engine.tiles import FLOAT_LANES
 
@@ -41,7 +51,7 @@ def folds(channels: int, kernel: tuple[int, int], depth: int) -> bool:
 def panel_bytes(channels: int, kernel: tuple[int, int], depth: int) -> int:
     """Bytes of the panels of a binary convolution, its columns unfolded, and of the tables of its taps, about."""
     taps = kernel[0] * kernel[1]
-    return taps * (VECTOR * panel_count(channels) * vector_count(depth) + TABLE_BYTES * -(-depth // TAP))
+    return taps * (VECTOR * panel_count(channels) * vector_count(depth) + TABLE_BYTES * tap_count(depth))
 
 
 def float_panel_bytes(channels: int, kernel: tuple[int, int], depth: int) -> int:
@@ -104,10 +114,10 @@ class BinaryWeights:
     def tap_offsets(self, row_bytes: int, pixel_bytes: int) -> NDArray[np.int64]:
         """Bytes from a window's first word to each tap, in the order row, column, channels: int64 (taps,)."""
         _, height, columns, _ = self.words.shape
+        depth = self.depth
         if self.folded:
-            columns = 1
-        taps = len(self.tap_sizes) // (height * columns)
-        return _tap_offsets((height, columns, taps), (row_bytes, pixel_bytes, TAP // 8))
+            columns, depth = 1, columns * depth
+        return _tap_offsets((height, columns, tap_count(depth)), (row_bytes, pixel_bytes, TAP // 8))
 
     def counted_axes(self, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
         """The axes of a window as the tiles see them: of a folded kernel one column is left, inside at every pixel."""
