@@ -32,7 +32,7 @@ def cut_out(images: Tensor, side: int, generator: torch.Generator) -> Tensor:
         return images
     n, _, height, width = images.shape
     first = torch.stack([torch.randint(size, (n,), generator=generator) for size in (height, width)]) - side // 2
-    top, left = first.to(images.device).view(2, n, 1)
+    top, left = _to(images.device, first).view(2, n, 1)
     y, x = torch.arange(height, device=images.device), torch.arange(width, device=images.device)
     rows, columns = (y >= top) & (y < top + side), (x >= left) & (x < left + side)  # (N, H), (N, W)
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
@@ -47,7 +47,7 @@ def _crop_and_flip(images: Tensor, params: Augment, generator: torch.Generator) 
     rows = torch.arange(height) + offsets[0]  # (N, H)
     columns = torch.arange(width).expand(n, width)
     columns = torch.where(mirror, columns.flip(1), columns) + offsets[1]  # (N, W)
-    rows, columns = rows.to(images.device), columns.to(images.device)
+    rows, columns = _to(images.device, rows), _to(images.device, columns)
     batch = torch.arange(n, device=images.device)
     return padded[batch.view(n, 1, 1), rows.view(n, height, 1), columns.view(n, 1, width)]
 
@@ -63,6 +63,11 @@ def _warp(images: Tensor, params: Augment, generator: torch.Generator) -> Tensor
     shift_x, shift_y = uniform[3] * params.crop * 2 / width, uniform[4] * params.crop * 2 / height
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     rows = torch.stack([cos * flip, -sin, shift_x, sin * flip, cos, shift_y], dim=1).view(n, 2, 3)
-    grid = F.affine_grid(rows.to(images.device), [n, channels, height, width], align_corners=False)
+    grid = F.affine_grid(_to(images.device, rows), [n, channels, height, width], align_corners=False)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32) / 255
     return F.grid_sample(pixels, grid, align_corners=False)
+
+
+def _to(device: torch.device, drawn: Tensor) -> Tensor:
+    """What was drawn, on the images' device; by pinned memory, as any other copy to a GPU waits for all its work."""
+    return drawn.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else drawn.to(device)
