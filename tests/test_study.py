@@ -85,6 +85,8 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     assert plain.xnor.model_copy(update={"clamp": False}) == loose.xnor
     assert plain.model.width == params.cifar10.study.width  # type: ignore[union-attr]
     assert plain.xnor.epochs == params.cifar10.study.epochs
+    assert plain.split.validation == params.cifar10.study.validation != params.cifar10.split.validation
+    assert settings_of(params.mnist, PLAN, PLAN.arms["corrected"]).split == params.mnist.split
 
 
 @pytest.mark.parametrize("name", RESIDUAL)

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from scipy.stats import ttest_rel
 
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
 from xnornet.report.prose import digits
-from xnornet.report.tables import per_class
+from xnornet.report.tables import cost_of_pairs, per_class
 
 
 def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, tmp_path: Path) -> None:
@@ -289,3 +291,14 @@ def test_wrong_tables_are_named(content: str, message: str, results: Results, tm
     (results.root / "plots/curves/mnist-xnor.csv").write_text(content)
     with pytest.raises(ReportError, match=rf"plots/curves/mnist-xnor\.csv.*{message}"):
         build(results, tmp_path / "out")
+
+
+def test_the_interval_of_a_cost_is_that_of_a_paired_t_test() -> None:
+    by_float, by_xnor = np.random.default_rng(0).normal(size=(2, 7))
+    low, high = ttest_rel(by_float, by_xnor).confidence_interval(0.95)
+    assert cost_of_pairs(by_float, by_xnor) == pytest.approx(((by_float - by_xnor).mean(), low, high))
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_all_seeds_cost_the_same_the_interval_is_a_point() -> None:
+    assert cost_of_pairs([99.5, 99.25], [99.0, 98.75]) == (0.5, 0.5, 0.5)

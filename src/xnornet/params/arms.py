@@ -95,8 +95,9 @@ def settings_of(params: DatasetParams, plan: Study, arm: Arm) -> DatasetParams:
     """The parameters of one training: the study's recipe and size, and what the base and this arm say."""
     short = params.study
     model = params.model.model_copy(update={"width": short.width} if short.width else {})
+    split = params.split.model_copy(update={"validation": short.validation} if short.validation else {})
     recipe = {name: getattr(short, name) for name in Optimization.model_fields}
     base, own = (each.model_dump(exclude_none=True, exclude={"against"}) for each in (plan.base, arm))
     xnor = Xnor.model_validate(recipe | base | own)
     check_stream(params.model, xnor)
-    return params.model_copy(update={"model": model, "xnor": xnor})
+    return params.model_copy(update={"split": split, "model": model, "xnor": xnor})

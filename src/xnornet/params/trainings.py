@@ -146,12 +146,14 @@ SIZES = {"lenet5": (28, 28), "resnet18": (8, 32)}
 class Short(Optimization):
     """The short trainings of a study: which arms, the recipe they share, and the size of the network and its images.
 
-    A recipe of its own, so that an experiment with the full training leaves the study alone.
+    A recipe of its own, so that an experiment with the full training leaves the study alone. `width`, and `validation`
+    in place of `split.validation`, only where they differ from the full training's.
     """
 
     arms: Annotated[list[str], Field(min_length=2), ONCE]
     image_size: PositiveInt
     width: PositiveInt | None = None
+    validation: PositiveInt | None = None
 
 
 class DatasetParams(Section):

@@ -84,10 +84,10 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
 def _how_sure(results: Results, dataset: str) -> Iterator[str]:
     """How far that depends on the images that were asked for."""
     by_float, by_xnor = (results.right(dataset, v) for v in ("float", "xnor"))
-    low, high = ttest_rel(100.0 * by_float, 100.0 * by_xnor).confidence_interval(0.95)
+    by_image = tables.cost_of_pairs(100.0 * by_float, 100.0 * by_xnor)
     cost = tables.cost_by_seed(results, dataset, "validation_accuracy")
     yield (
-        f"That the {len(by_float):,} test images are some of many makes it uncertain by ±{(high - low) / 2:.2f} points"
+        f"That the {len(by_float):,} test images are some of many makes it uncertain by ±{by_image.high - by_image.mean:.2f} points"
         + claim(cost is not None, ", which an interval over seeds leaves out")
         + f": of the networks of the first seed, only the float one gets {(by_float & ~by_xnor).sum()} of them right, only "
         f"the XNOR one {(by_xnor & ~by_float).sum()}."

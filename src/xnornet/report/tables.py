@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ttest_rel
+from numpy.typing import ArrayLike
+from scipy.stats import t
 from sklearn.metrics import precision_recall_fscore_support
 from tabulate import tabulate
 
@@ -59,20 +60,29 @@ def _interval(results: Results, dataset: str) -> str:
 
 
 class Cost(NamedTuple):
-    """Float less XNOR, in points: mean over the seeds, and its 95 % interval (Student's t)."""
+    """Float less XNOR: mean over the pairs, and its 95 % interval (Student's t)."""
 
     mean: float
     low: float
     high: float
 
 
+def cost_of_pairs(by_float: ArrayLike, by_xnor: ArrayLike) -> Cost:
+    """Of what both reached, pair by pair: (N,) each, N at least 2.
+
+    The interval is that of SciPy's ttest_rel, which warns where all pairs differ alike.
+    """
+    differences = np.subtract(by_float, by_xnor)
+    mean, n = differences.mean(), len(differences)
+    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
+    return Cost(mean, mean - half, mean + half)
+
+
 def cost_by_seed(results: Results, dataset: str, accuracy: str) -> Cost | None:
-    """Of a column of accuracies, seed by seed; None where there is one seed."""
+    """Of a column of accuracies, in points, seed by seed; None where there is one seed."""
     both = [results.by_seed(dataset, variant)[accuracy] for variant in VARIANTS]
     by_float, by_xnor = pd.concat(both, axis=1, join="inner").to_numpy().T
-    if len(by_float) < 2:
-        return None
-    return Cost(np.mean(by_float - by_xnor), *ttest_rel(by_float, by_xnor).confidence_interval(0.95))
+    return cost_of_pairs(by_float, by_xnor) if len(by_float) > 1 else None
 
 
 def mean_accuracy(results: Results, dataset: str, variant: str) -> float:
