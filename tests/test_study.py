@@ -85,8 +85,13 @@ def test_an_arm_changes_what_it_says_and_nothing_else(params: Params) -> None:
     assert plain.xnor.model_copy(update={"clamp": False}) == loose.xnor
     assert plain.model.width == params.cifar10.study.width  # type: ignore[union-attr]
     assert plain.xnor.epochs == params.cifar10.study.epochs
-    assert plain.split.validation == params.cifar10.study.validation != params.cifar10.split.validation
-    assert settings_of(params.mnist, PLAN, PLAN.arms["corrected"]).split == params.mnist.split
+
+
+def test_a_study_may_keep_more_images_for_validation(params: Params) -> None:
+    for own, split in ((None, params.cifar10.split.validation), (77, 77)):
+        short = params.cifar10.study.model_copy(update={"validation": own})
+        settings = params.cifar10.model_copy(update={"study": short})
+        assert settings_of(settings, PLAN, FIRST).split.validation == split
 
 
 @pytest.mark.parametrize("name", RESIDUAL)

@@ -64,7 +64,8 @@ class Prepared:
         """Divide the training images at random into (training, validation) images; DataError if none would be left."""
         if validation >= len(self.train):
             raise DataError(
-                f"split.validation: {validation} images asked for, but the training set has {len(self.train)}"
+                f"{validation} validation images asked for (split.validation, or study.validation of a study), but the "
+                f"training set has {len(self.train)}"
             )
         order = np.random.default_rng(seed).permutation(len(self.train))
         return self.train.take(np.sort(order[validation:])), self.train.take(np.sort(order[:validation]))

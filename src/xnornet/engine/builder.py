@@ -25,7 +25,7 @@ BATCH = 1
 
 def build_program(graph: Graph, tensors: Mapping[str, np.ndarray]) -> Program:
     """The program of a graph, whose tensors have been checked."""
-    return _Builder(graph, tensors).program
+    return _Builder(graph, tensors).build()
 
 
 class _Builder:
@@ -36,6 +36,10 @@ class _Builder:
         self.program = Program(BATCH)
         self.buffers: dict[str, Buffer | None] = {IMAGE: None, graph.logits: None}
         self.free: dict[tuple, list[Buffer]] = {}
+
+    def build(self) -> Program:
+        """Node after node, as the graph has them."""
+        graph = self.graph
         last_reader = {name: node.name for node in graph.nodes for name in self.inputs(node)}
         for node in graph.nodes:
             self.node = node
@@ -52,6 +56,7 @@ class _Builder:
             for name in self.inputs(node):
                 if last_reader[name] == node.name and not (in_place and name == node.residual):
                     self.release(name)
+        return self.program
 
     @staticmethod
     def inputs(node: Node) -> Iterator[str]:

@@ -133,7 +133,7 @@ class Loop:
                     centre_(weight)
                 if self.optimization.clamp:
                     clamp_(weight)
-        logits = logits.detach().float()
+        logits = logits.detach().to(torch.float32, copy=True)  # the next step's CUDA graph takes their memory
         return logits, F.cross_entropy(logits, labels)
 
     @staticmethod
