@@ -6,11 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from scipy.stats import ttest_rel
 
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
@@ -291,12 +289,6 @@ def test_wrong_tables_are_named(content: str, message: str, results: Results, tm
     (results.root / "plots/curves/mnist-xnor.csv").write_text(content)
     with pytest.raises(ReportError, match=rf"plots/curves/mnist-xnor\.csv.*{message}"):
         build(results, tmp_path / "out")
-
-
-def test_the_interval_of_a_cost_is_that_of_a_paired_t_test() -> None:
-    by_float, by_xnor = np.random.default_rng(0).normal(size=(2, 7))
-    low, high = ttest_rel(by_float, by_xnor).confidence_interval(0.95)
-    assert cost_of_pairs(by_float, by_xnor) == pytest.approx(((by_float - by_xnor).mean(), low, high))
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,11 +1,12 @@
 """The tables: pandas frames, and what they become in Markdown or on a terminal."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.stats import t
+from scipy.stats import ttest_rel
 from sklearn.metrics import precision_recall_fscore_support
 from tabulate import tabulate
 
@@ -68,14 +69,11 @@ class Cost(NamedTuple):
 
 
 def cost_of_pairs(by_float: ArrayLike, by_xnor: ArrayLike) -> Cost:
-    """Of what both reached, pair by pair: (N,) each, N at least 2.
-
-    The interval is that of SciPy's ttest_rel, which warns where all pairs differ alike.
-    """
-    differences = np.subtract(by_float, by_xnor)
-    mean, n = differences.mean(), len(differences)
-    half = t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n)
-    return Cost(mean, mean - half, mean + half)
+    """Of what both reached, pair by pair: (N,) each, N at least 2."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of lost precision, where all pairs differ alike
+        interval = ttest_rel(by_float, by_xnor).confidence_interval(0.95)
+    return Cost(np.subtract(by_float, by_xnor).mean(), *interval)
 
 
 def cost_by_seed(results: Results, dataset: str, accuracy: str) -> Cost | None:
