@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from safetensors.numpy import load
 from tabulate import tabulate
-from workspace import copy_repository, edit_params, environment
 
+from workspace import copy_repository, edit_params, environment
 from xnornet.export import pack
 from xnornet.nn import load_model
 

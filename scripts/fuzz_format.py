@@ -44,6 +44,7 @@ class Guided(random.Random):
 def target() -> tuple[Callable[[random.Random, int], None], Counter[str]]:
     """(what is fuzzed: one choice of damage or edit to one of three networks, counts of what became of the files)."""
     from tests.engine import mutations, networks  # noqa: PLC0415 (the tests' package is found by now)
+
     from xnornet.engine import nodes as limits  # noqa: PLC0415
 
     limits.LIMIT_WORK = 1 << 24  # edited networks are run, in NumPy too

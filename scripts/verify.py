@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
+
 from readme import updated
 from workspace import ROOT
-
 from xnornet.engine.file import parse
 from xnornet.engine.nodes import FormatError
 from xnornet.files import md5
