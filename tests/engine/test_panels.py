@@ -47,8 +47,9 @@ def test_nibbles_of_32_channels_lie_side_by_side(channels, depth):
 @pytest.mark.skipif(LOOKUP, reason="this CPU looks up")
 @pytest.mark.parametrize("channels", [1, 16, 20])
 @pytest.mark.parametrize("depth", [3, 32, 33, 64, 100])
-def test_what_a_tap_counts_of_each_channel_lies_side_by_side(channels, depth):
+def test_what_a_vector_counts_of_each_channel_lies_side_by_side(channels, depth, monkeypatch):
     """Of each of three pixels as many bits as a lane has, and none of the empty rest of its last word."""
+    monkeypatch.setattr(panels, "GROUPS", ())  # for these see test_running
     truths, _ = packed(channels, 3 * depth)
     width, lanes = KIND.element.width, KIND.count
     taps = -(-depth // width)
@@ -67,7 +68,7 @@ def test_taps_have_vectors_for_all_channels(depth):
     assert sizes.tolist() == (
         [-(-min(64, depth - at) // 8) for at in range(0, depth, 64)]
         if LOOKUP
-        else [1] * -(-depth // KIND.element.width)
+        else [panels.group_size(depth)] * (panels.vector_count(depth) // panels.group_size(depth))
     )
     assert sizes.sum() == panels.vector_count(depth)
 

@@ -41,7 +41,7 @@ def test_layers_and_networks_on_a_lesser_target(target, tmp_path):
 
 @pytest.mark.skipif(not WIDE or LOOKUP, reason="only AVX-512 with a popcount has both ways of counting")
 def test_layers_and_networks_with_the_other_way_of_counting(tmp_path):
-    """Plain and carry-save counting differ in tuning alone: each runs wherever the other does."""
+    """Running xors and carry-save counting differ in tuning alone: each runs wherever the other does."""
     other = {"NUMBA_CPU_NAME": "znver4" if CARRY_SAVE else "icelake-server", "NUMBA_CACHE_DIR": str(tmp_path)}
     check = f"from xnornet.engine.counter import CARRY_SAVE; assert CARRY_SAVE != {CARRY_SAVE}"
     run(check, {**other, "XNORNET_TEST_EXAMPLES": "25"})
@@ -50,7 +50,7 @@ def test_layers_and_networks_with_the_other_way_of_counting(tmp_path):
 def run(check, variables):
     environment = {**os.environ, **variables}
     subprocess.run([sys.executable, "-c", check], env=environment, check=True, cwd=TESTS.parents[1])
-    tests = [str(TESTS / "test_layers.py"), str(TESTS / "test_network.py")]
+    tests = [str(TESTS / f"test_{name}.py") for name in ("layers", "network", "running")]
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     result = subprocess.run(command, env=environment, cwd=TESTS.parents[1], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-5000:]

@@ -5,17 +5,19 @@ from collections.abc import Callable
 from numba import njit
 
 from xnornet.engine.arrays import integers
-from xnornet.engine.counter import CARRY_SAVE, LOOKUP
+from xnornet.engine.counter import CARRY_SAVE, GROUPS, LOOKUP
 from xnornet.engine.lookup import MOST_ROWS, PAIRS, lookup_tile
+from xnornet.engine.running import running_tile
 from xnornet.engine.tiles import BINARY_LANES, FLOAT_LANES, binary_tile, float_tile
 from xnornet.engine.vector import WIDE
 
 # Rows x panels of a register tile. 8 x 2 needs 16 accumulators and 2 weight vectors of the 32 registers of AVX-512, and
 # then issues 3 instructions a vector; with 16 registers of half the width, 4 x 1 leaves room for what a popcount takes.
-# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. Tiles of fewer rows
-# take what is left of a run of pixels: a tile of one row waits for the latency of its additions. (`lookup` has tiles of
-# its own.) The float convolution's 8 x 2 accumulators hide that latency; with registers of 8 floats those of 4 x 1
-# tiles do, or 8 x 1 where the last 8 channels of a panel are missing.
+# Carry-save counting keeps two registers a count: 7 x 2 counts leave 4 for what they are fed with. With running xors
+# there are three: 7 x 1 counts leave 11, and need no memory; 8 x 1 did, and took 3 % longer. Tiles of fewer rows take
+# what is left of a run of pixels: a tile of one row waits for the latency of its additions. (`lookup` has tiles of its
+# own.) The 8 x 2 accumulators of the float convolution hide that latency; of registers of 8 floats those of 4 x 1 do,
+# or 8 x 1 where the last 8 channels of a panel are missing.
 BINARY_TILES: tuple[int, ...]
 if LOOKUP:
     BINARY_TILES, BINARY_PANELS = (MOST_ROWS, MOST_ROWS // 2, 1), max(PAIRS)
@@ -23,10 +25,12 @@ elif WIDE:
     BINARY_TILES, BINARY_PANELS = ((7, 3, 1) if CARRY_SAVE else (8, 4, 2, 1)), 2
 else:
     BINARY_TILES, BINARY_PANELS = (4, 2, 1), 1
+RUNNING_TILES, RUNNING_PANELS = (7, 5, 4, 2, 1), 1
 FLOAT_TILES, FLOAT_PANELS = ((8, 1), 2) if WIDE else ((4, 1), 1)
 
 
 BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_LANES
+RUNNING_GROUP = RUNNING_PANELS * BINARY_LANES
 """Output channels that pass together; with a block of pixels, a unit that threads may share."""
 
 
@@ -149,5 +153,10 @@ binary_convolution = (
     _lookup_convolution()
     if LOOKUP
     else _convolution(binary_tile, BINARY_LANES, BINARY_TILES, BINARY_PANELS, half_panels=False)
+)
+running_convolution = (
+    _convolution(running_tile, BINARY_LANES, RUNNING_TILES, RUNNING_PANELS, half_panels=False)
+    if GROUPS
+    else binary_convolution  # of which there are none then; the interpreter needs a function
 )
 float_convolution = _convolution(float_tile, FLOAT_LANES, FLOAT_TILES, FLOAT_PANELS, half_panels=not WIDE)

@@ -38,6 +38,11 @@ CARRY_SAVE = WIDE and not LOOKUP and not CPU.startswith("znver")
 pipes; on AMD's Zen 4 it loses as much, and a third on Zen 5: xor and addition have four pipes there, popcount two, and
 ternary logic two as well where its operands are fresh."""
 
+GROUPS = (8, 4) if WIDE and not LOOKUP and not CARRY_SAVE else ()
+"""Words that the target counts together, as running xors, where a pixel has so many or a multiple; see `running`. Fewer
+instructions, by an eighth or a twelfth, and but one in seven of them ternary logic, which suits AMD's cores.
+"""
+
 KIND = vector(i32, 16) if WIDE and not LOOKUP else vector(i64, 8)
 """Of vectors that are counted, and of their counts: 512 bits, a lane for each output channel.
 
@@ -46,6 +51,7 @@ AVX-512 counts lanes of 32 bits as fast as wider ones, and 16 counts in a regist
 
 XOR3 = 0x96  # truth tables of VPTERNLOG, bit 4a + 2b + c for the inputs a, b, c
 CARRY = 0x3A  # ~b where a, else c
+MAJORITY = 0xD4  # ~c where a and b differ, else a
 
 PART_BYTES = 30
 """Bytes of the input whose counts, of at most 8 each, a byte holds for sure; a multiple of 3."""
@@ -113,6 +119,11 @@ def finish(e: Emitter, count: Count) -> ir.Value:
     if count.ones is None:
         return count.total
     return e.ir.add(e.ir.add(count.total, count.total), e.popcount(count.ones))
+
+
+def majority(e: Emitter, before: ir.Value, word: ir.Value, after: ir.Value) -> ir.Value:
+    """Of three words, given the first, the second and the parity of all: that tells the third."""
+    return _ternary(e, before, word, after, MAJORITY)
 
 
 class Sums(NamedTuple):

@@ -22,6 +22,8 @@ class Kind(IntEnum):
     BATCH_NORM = 7
     INPUT_SCALE = 8
     AVERAGE = 9
+    RUNNING_XORS = 10
+    RUNNING_CONV = 11
 
 
 class Mode(IntEnum):
@@ -31,7 +33,7 @@ class Mode(IntEnum):
     RESIDUAL = 2  # after adding those at `residual`, to what RELU leaves
     BITS = 4  # compare the floats with `threshold` and store bits
     SCALE = 8  # multiply by the input scale K of the pixel, at `scale_map`
-    RELU = 16  # negative results become 0; never with BITS and no RESIDUAL, where the threshold does it
+    RELU = 16  # negative results become 0
     COUNTS = 32  # compare the integer counts with `threshold` and store bits; no floats are made
 
 
@@ -65,6 +67,7 @@ FIELDS = (
     "flip",  # uint8 (channels / 8,), bits to invert after the comparison of floats
     # Sizes.
     "vectors",  # of weights, in a panel
+    "group",  # RUNNING_XORS, RUNNING_CONV: words, of 32 bits, that are counted together; a tap has so many
     "large",  # looked up: 1 if a run has several rounds
     "block_count",
     "channels",  # of the output; FOLD: of the input

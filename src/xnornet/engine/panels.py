@@ -1,7 +1,8 @@
 """Weights in the order in which the tiles read them: panels of output channels, one vector of 64 bytes after the other.
 
 A tap of a binary convolution is what one count takes of a pixel: 64 input channels or, with AVX-512, 32. It has one
-vector: these of each of 8 or 16 output channels. Where bytes are looked up (see `counter`), a tap is a word of 64, and
+vector: these of each of 8 or 16 output channels. Where words are counted in groups (see `running`), a tap is a group,
+its vectors one after the other, as running xors. Where bytes are looked up (see `counter`), a tap is a word of 64, and
 has a vector for every byte that has channels in it: for each of 32 output channels the byte's low nibble, then for each
 the high one.
 """
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xnornet.engine.bits import WORD, Bytes, Words, aligned
-from xnornet.engine.counter import KIND, LOOKUP
+from xnornet.engine.counter import GROUPS, KIND, LOOKUP
 
 VECTOR = 64
 """Bytes."""
@@ -20,9 +21,6 @@ LANES = 32 if LOOKUP else KIND.count
 
 STEP = 8 if LOOKUP else KIND.element.width
 """Input channels a vector of weights is for."""
-
-TAP = WORD if LOOKUP else STEP
-"""Input channels of a tap."""
 
 
 def panel_count(channels: int) -> int:
@@ -35,15 +33,34 @@ def vector_count(depth: int) -> int:
     return -(-depth // STEP)
 
 
+def group_size(depth: int) -> int:
+    """Words that are counted together of a pixel with `depth` channels: 1 where each is counted by itself."""
+    return next((size for size in GROUPS if vector_count(depth) % size == 0), 1)
+
+
+def tap_channels(depth: int) -> int:
+    """Input channels of a tap."""
+    return WORD if LOOKUP else STEP * group_size(depth)
+
+
 def tap_count(depth: int) -> int:
     """Taps of a pixel with `depth` channels."""
-    return -(-depth // TAP)
+    return -(-depth // tap_channels(depth))
 
 
 def tap_sizes(depth: int) -> NDArray[np.int64]:
     """Vectors of each tap of a pixel with `depth` channels."""
-    left = depth - TAP * np.arange(tap_count(depth))
-    return -(-np.minimum(left, TAP) // STEP)
+    tap = tap_channels(depth)
+    left = depth - tap * np.arange(tap_count(depth))
+    return -(-np.minimum(left, tap) // STEP)
+
+
+def running_xors(words: np.ndarray, group: int) -> np.ndarray:
+    """(..., words) in groups of so many: the third, fifth... as the xor of all from the group's first on."""
+    groups = words.reshape(*words.shape[:-1], -1, group)
+    running = groups.copy()
+    running[..., 2::2] = np.bitwise_xor.accumulate(groups, axis=-1)[..., 2::2]
+    return running.reshape(words.shape)
 
 
 def in_panels(words: Words, depth: int) -> Bytes:
@@ -54,7 +71,8 @@ def in_panels(words: Words, depth: int) -> Bytes:
     sizes = tap_sizes(depth)
     if LOOKUP:
         return _nibbles(words.reshape(len(words), -1), np.tile(sizes, words.shape[1]), LANES)
-    taps = np.ascontiguousarray(words).view(f"<u{TAP // 8}")[..., : len(sizes)]
+    taps = np.ascontiguousarray(words).view(f"<u{STEP // 8}")[..., : sizes.sum()]
+    taps = running_xors(taps, group_size(depth))
     return side_by_side(taps.reshape(len(words), -1), LANES).view(np.uint8)
 
 

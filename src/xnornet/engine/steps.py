@@ -5,7 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from xnornet.engine import bits
-from xnornet.engine.convolution import BINARY_GROUP, BINARY_TILES, FLOAT_GROUP, FLOAT_TILES
+from xnornet.engine.convolution import (
+    BINARY_GROUP,
+    BINARY_TILES,
+    FLOAT_GROUP,
+    FLOAT_TILES,
+    RUNNING_GROUP,
+    RUNNING_TILES,
+)
 from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
 from xnornet.engine.geometry import Shape, Window, bit_offsets, int32
 from xnornet.engine.op import Kind, Mode
@@ -125,6 +132,21 @@ def _add_fold(
     )
 
 
+def _add_running_xors(
+    program: Program, source: Buffer | None, target: Buffer, image_bytes: int, rows: int, group: int
+) -> None:
+    """Packed images of so many bytes and rows -> the same with the words of each group as running xors."""
+    program.add(
+        Kind.RUNNING_XORS,
+        units=row_units(rows),
+        source=source,
+        target=target,
+        group=group,
+        source_bytes=image_bytes,
+        target_bytes=image_bytes,
+    )
+
+
 def add_binary_conv(
     program: Program,
     weights: BinaryWeights,
@@ -135,11 +157,12 @@ def add_binary_conv(
     epilogue: Epilogue,
 ) -> None:
     """Packed images of `shape`, padded at least as `window` is -> what the epilogue makes."""
-    assert epilogue.mode in BINARY_MODES, "no tile has code for it"
+    assert epilogue.mode & ~Mode.RELU in BINARY_MODES, "no tile has code for it"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
+    group, kind, tiles, channels = weights.group, Kind.BINARY_CONV, BINARY_TILES, BINARY_GROUP
     if weights.folded:
         image = folded_bytes(shape, window)
-        folded = Buffer(image * program.batch)
+        folded = running = Buffer(image * program.batch)
         _add_fold(program, source, folded, shape, padding, window)
         source = folded
         row = image // (shape.height + 2 * window.padding)
@@ -148,33 +171,39 @@ def add_binary_conv(
         pixels = Window(1, 1).pixel_offsets((out.height, out.width), image, row * window.stride, pixel, program.batch)
     else:
         image = shape.padded(padding).packed_bytes
+        running = Buffer(image * program.batch)
         pixel = 8 * bits.word_count(shape.depth)
         row = pixel * (shape.width + 2 * padding)
         start = (padding - window.padding) * (row + pixel)
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
+    if group > 1:
+        kind, tiles, channels = Kind.RUNNING_CONV, RUNNING_TILES, RUNNING_GROUP
+        _add_running_xors(program, source, running, image, image // row, group)
+        source = running
     axes = window.axes(shape.height, shape.width)
     rows, columns = weights.counted_axes(*axes)
     parts = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
     # Of several images a pass may have fewer, which must be the first in its order.
-    groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, parts, BINARY_TILES)
+    groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, parts, tiles)
     pattern, starts = weights.border(*axes, groups)
-    plan = make_plan(groups, parts, columns.kernel, program.batch, BINARY_TILES[0])
+    plan = make_plan(groups, parts, columns.kernel, program.batch, tiles[0])
     planned = _planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, looked_up=LOOKUP)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
-        kind = limit_type(large=bool(planned.get("large")))
-        limits = count_limits(starts, epilogue.threshold).clip(max=np.iinfo(kind).max)
-        table = per_channel(limits, out.depth, -1, kind)
+        integer = limit_type(large=bool(planned.get("large")))
+        limits = count_limits(starts, epilogue.threshold).clip(max=np.iinfo(integer).max)
+        table = per_channel(limits, out.depth, -1, integer)
     else:
         table = per_channel(starts, out.depth, 0, np.float32)
     program.work += _products(shape, window, out)
     program.add(
-        Kind.BINARY_CONV,
-        units=plan.units(out.depth, BINARY_GROUP),
+        kind,
+        units=plan.units(out.depth, channels),
         source=source,
         source_bytes=image,
         weights=weights.panels,
+        group=group,
         lookup=LOOKUP_TABLE,
         pixels=pixels[plan.order],
         border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
@@ -194,7 +223,7 @@ def add_float_conv(
     epilogue: Epilogue,
 ) -> None:
     """float32 images of `shape`, with at least the padding of `window` -> what the epilogue makes."""
-    assert epilogue.mode in FLOAT_MODES, "no tile has code for it"
+    assert epilogue.mode & ~Mode.RELU in FLOAT_MODES, "no tile has code for it"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
     row = pixel * (shape.width + 2 * padding)

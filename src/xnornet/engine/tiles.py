@@ -7,6 +7,7 @@ that lie on padding for all pixels of a tile are not in its table (see `plan`). 
 accumulators are still in registers. Tiles that look up, in `lookup`, are these with another inside.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ from xnornet.engine import counter
 from xnornet.engine.counter import CARRY_SAVE, KIND, LOOKUP
 from xnornet.engine.op import OFFSET, Mode
 from xnornet.engine.panels import LANES as BINARY_LANES
-from xnornet.engine.vector import Emitter, f32, i32, i64, intrinsic, vector
+from xnornet.engine.vector import Emitter, f32, i1, i32, i64, intrinsic, vector
 
 FLOAT_LANES = 16  # 16 float32 fill 512 bits
 
@@ -30,21 +31,17 @@ def limit_type(large: bool) -> type[np.signedinteger]:
     return np.int32 if KIND.element is i32 else np.int64
 
 
-FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.RELU, Mode.STORE | Mode.BITS, Mode.BITS)
+FLOAT_MODES = (Mode.STORE, Mode.STORE | Mode.BITS, Mode.BITS)
 BINARY_MODES = (
     Mode.COUNTS,
     Mode.STORE,
-    Mode.STORE | Mode.RELU,
     Mode.STORE | Mode.RESIDUAL,
-    Mode.STORE | Mode.RELU | Mode.RESIDUAL,
     Mode.STORE | Mode.BITS,
     Mode.STORE | Mode.RESIDUAL | Mode.BITS,
-    Mode.STORE | Mode.RELU | Mode.RESIDUAL | Mode.BITS,
     Mode.STORE | Mode.SCALE,
-    Mode.STORE | Mode.SCALE | Mode.RELU,
     Mode.STORE | Mode.SCALE | Mode.RESIDUAL,
-    Mode.STORE | Mode.SCALE | Mode.RELU | Mode.RESIDUAL,
 )
+"""Each has code of its own in every tile, which takes time to compile; where floats are made, RELU may be added."""
 
 
 Index: TypeAlias = "int | ir.Value"
@@ -89,12 +86,16 @@ class Tile(PixelCode):
 
     def emit(self) -> None:
         accumulators = self.accumulate()
-        builder = self.e.ir
+        e, builder = self.e, self.e.ir
         after = builder.append_basic_block("after")
-        switch = builder.switch(self.field("mode"), after)
+        mode = self.field("mode")
+        has_relu = builder.trunc(builder.lshr(mode, e.constant(Mode.RELU.bit_length() - 1)), i1)
+        # Not a mode: for a floor of minus infinity the same code.
+        self.floor = e.splat(builder.select(has_relu, ir.Constant(f32, 0.0), ir.Constant(f32, -math.inf)), self.width)
+        switch = builder.switch(builder.and_(mode, e.constant(~Mode.RELU)), after)
         for mode in self.modes:
             block = builder.append_basic_block(f"mode{int(mode)}")
-            switch.add_case(self.e.constant(mode), block)
+            switch.add_case(e.constant(mode), block)
             builder.position_at_end(block)
             self.epilogue(mode, accumulators)
             builder.branch(after)
@@ -167,9 +168,7 @@ class Tile(PixelCode):
             else:
                 y = to_float(row, accumulators)
                 index = builder.add(builder.mul(self.result(row), self.field("channels")), channel)
-                if mode & Mode.RELU:
-                    zero = ir.Constant(y.type, [0.0] * self.width)
-                    y = builder.select(builder.fcmp_ordered("<", y, zero), zero, y)
+                y = builder.select(builder.fcmp_ordered("<", y, self.floor), self.floor, y)
                 if mode & Mode.RESIDUAL:
                     y = builder.fadd(self.load_floats(e.advance(self.field("residual"), index, 4), mask), y)
                 if mode & Mode.STORE:

@@ -125,6 +125,10 @@ class Emitter:
             function = ir.Function(module, ir.FunctionType(result, [a.type for a in arguments]), name)
         return self.ir.call(function, arguments)
 
+    def opaque(self, value: ir.Value) -> ir.Value:
+        """The same value, in the same register; but LLVM takes it for another, and does not reorder what made it."""
+        return self.ir.asm(ir.FunctionType(value.type, [value.type]), "", "=v,0", [value], False)
+
     def popcount(self, value: ir.Value) -> ir.Value:
         kind = value.type
         return self.intrinsic(f"llvm.ctpop.v{kind.count}i{kind.element.width}", kind, [value])

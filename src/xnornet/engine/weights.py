@@ -14,11 +14,12 @@ from xnornet.engine.counter import LOOKUP
 from xnornet.engine.geometry import Axis
 from xnornet.engine.panels import (
     LANES,
-    TAP,
     VECTOR,
+    group_size,
     in_panels,
     panel_count,
     side_by_side,
+    tap_channels,
     tap_count,
     tap_sizes,
     vector_count,
@@ -94,30 +95,34 @@ class BinaryWeights:
         return folds(channels, (height, width), self.depth)
 
     @cached_property
+    def counted(self) -> tuple[int, int, int]:
+        """Rows and columns of the kernel, and channels of its pixels, as the tiles see them."""
+        _, height, width, _ = self.words.shape
+        return (height, 1, width * self.depth) if self.folded else (height, width, self.depth)
+
+    @property
+    def group(self) -> int:
+        """Words that are counted together, see `panels.group_size`."""
+        return group_size(self.counted[2])
+
+    @cached_property
     def tap_sizes(self) -> NDArray[np.int64]:
         """Vectors of weights of each tap."""
-        _, height, width, _ = self.words.shape
-        if self.folded:
-            return np.tile(tap_sizes(width * self.depth), height)
-        return np.tile(tap_sizes(self.depth), height * width)
+        height, width, depth = self.counted
+        return np.tile(tap_sizes(depth), height * width)
 
     @cached_property
     def panels(self) -> Bytes:
         """(panels, sum(tap_sizes), 64), as `binary_tile` reads them."""
-        channels, height, width, _ = self.words.shape
-        words, depth = self.words, self.depth
+        words, (height, width, depth) = self.words, self.counted
         if self.folded:
-            depth *= width
-            words = bits.pack_bits(bits.unpack_bits(words, self.depth).reshape(channels, height, 1, depth))
-        return in_panels(words.reshape(channels, -1, words.shape[3]), depth)
+            words = bits.pack_bits(bits.unpack_bits(words, self.depth).reshape(-1, height, width, depth))
+        return in_panels(words.reshape(len(words), -1, words.shape[3]), depth)
 
     def tap_offsets(self, row_bytes: int, pixel_bytes: int) -> NDArray[np.int64]:
         """Bytes from a window's first word to each tap, in the order row, column, channels: int64 (taps,)."""
-        _, height, columns, _ = self.words.shape
-        depth = self.depth
-        if self.folded:
-            columns, depth = 1, columns * depth
-        return _tap_offsets((height, columns, tap_count(depth)), (row_bytes, pixel_bytes, TAP // 8))
+        height, width, depth = self.counted
+        return _tap_offsets((height, width, tap_count(depth)), (row_bytes, pixel_bytes, tap_channels(depth) // 8))
 
     def counted_axes(self, rows: Axis, columns: Axis) -> tuple[Axis, Axis]:
         """The axes of a window as the tiles see them: of a folded kernel one column is left, inside at every pixel."""
