@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from xnornet.engine.arrays import bytes_, floats, integers, words
-from xnornet.engine.signs import pack16, pack64
+from xnornet.engine.signs import pack16, pack_words
 
 
 @njit
@@ -30,24 +30,21 @@ def pack(op, source, target, images, first, last):  # type: ignore[no-untyped-de
         x = source + image * op.source_bytes + 4 * begin * op.width * depth
         for y in range(begin, end):
             out = target + image * op.target_bytes + (y + pad) * row_bytes + pad * pixel_bytes
-            row = words(out, op.width * (full + (tail > 0)))
-            place = 0
-            for _ in range(op.width):
-                for _ in range(full):
-                    word, unordered = pack64(x)
-                    row[place] = word
+            if tail == 0:  # a row without gaps
+                nan |= pack_words(x, out, op.width * full)
+                x += 4 * op.width * depth
+                continue
+            row = words(out, op.width * (full + 1))
+            for column in range(op.width):
+                nan |= pack_words(x, out + column * pixel_bytes, full)
+                x += 256 * full
+                word = np.uint64(0)
+                for start in range(0, tail, 16):
+                    part, unordered = pack16(x + 4 * start, min(tail - start, 16))
+                    word |= part << np.uint64(start)
                     nan |= unordered
-                    place += 1
-                    x += 256
-                if tail:
-                    word = np.uint64(0)
-                    for start in range(0, tail, 16):
-                        part, unordered = pack16(x + 4 * start, min(tail - start, 16))
-                        word |= part << np.uint64(start)
-                        nan |= unordered
-                    row[place] = word
-                    place += 1
-                    x += 4 * tail
+                row[column * (full + 1) + full] = word
+                x += 4 * tail
     return nan
 
 

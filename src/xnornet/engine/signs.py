@@ -1,5 +1,8 @@
 """Packing intrinsics: 64 float32 in, one word of sign bits out, NaN noticed on the way."""
 
+from collections.abc import Sequence
+from functools import reduce
+
 from llvmlite import ir
 from numba import types
 
@@ -7,18 +10,8 @@ from xnornet.engine.vector import FEATURES, WIDE, Emitter, f32, i8, i16, i32, i6
 
 NARROWED = "avx2" in FEATURES and not WIDE
 """Whether comparisons make vectors of 256 bits, not masks. LLVM puts the lanes in order after each of the steps that
-narrow them to bytes, `_full_narrowed` once: half the shuffles, of which such CPUs do one or two a cycle.
+narrow them to bytes, `_word_narrowed` once: half the shuffles, of which such CPUs do one or two a cycle.
 """
-
-
-def _nan_bits(e: Emitter, x: ir.Value) -> ir.Value:
-    """Not zero if any lane is NaN. Comparing the two halves asks about two lanes at a time."""
-    half = x.type.count // 2
-    low, high = (
-        e.ir.shuffle_vector(x, x, ir.Constant(vector(i32, half), list(range(start, start + half))))
-        for start in (0, half)
-    )
-    return e.ir.zext(e.bits(e.ir.fcmp_unordered("uno", low, high)), i64)
 
 
 def _sign_bits(e: Emitter, x: ir.Value) -> ir.Value:
@@ -26,14 +19,22 @@ def _sign_bits(e: Emitter, x: ir.Value) -> ir.Value:
     return e.bits(e.ir.fcmp_ordered(">=", x, zero))
 
 
-def _full(e: Emitter, args: list[ir.Value]) -> tuple[ir.Value, ir.Value]:
-    x = e.load(args[0], vector(f32, 64), 4)
-    return _sign_bits(e, x), _nan_bits(e, x)
+def _unordered(e: Emitter, parts: Sequence[ir.Value]) -> ir.Value:
+    """Not zero if any lane of the vectors, an even number, is NaN. Comparing two asks about a lane of each."""
+    truths = [e.ir.fcmp_unordered("uno", a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+    return e.ir.zext(e.bits(reduce(e.ir.or_, truths)), i64)
 
 
-def _full_narrowed(e: Emitter, args: list[ir.Value]) -> tuple[ir.Value, ir.Value]:
+def _word(e: Emitter, address: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Of 64 floats the word, and `_unordered`. Put together as integers: masks, in registers of their own, are slow."""
+    parts = [e.load(e.advance(address, index, 64), vector(f32, 16), 4) for index in range(4)]
+    bits = [e.ir.shl(e.ir.zext(_sign_bits(e, x), i64), e.constant(16 * index)) for index, x in enumerate(parts)]
+    return reduce(e.ir.or_, bits), _unordered(e, parts)
+
+
+def _word_narrowed(e: Emitter, address: ir.Value) -> tuple[ir.Value, ir.Value]:
     builder = e.ir
-    parts = [e.load(e.advance(args[0], index, 32), vector(f32, 8), 4) for index in range(8)]
+    parts = [e.load(e.advance(address, index, 32), vector(f32, 8), 4) for index in range(8)]
     signs = [builder.sext(builder.fcmp_ordered("<", x, e.zeros(x.type)), vector(i32, 8)) for x in parts]
 
     def half_word(first: int) -> ir.Value:
@@ -48,9 +49,7 @@ def _full_narrowed(e: Emitter, args: list[ir.Value]) -> tuple[ir.Value, ir.Value
         return e.bits(builder.icmp_signed(">=", negative, e.zeros(negative.type)))
 
     low, high = (builder.zext(half_word(first), i64) for first in (0, 4))
-    unordered = [builder.fcmp_unordered("uno", a, b) for a, b in zip(parts[:4], parts[4:], strict=True)]
-    any_of_them = builder.or_(builder.or_(*unordered[:2]), builder.or_(*unordered[2:]))
-    return builder.or_(low, builder.shl(high, e.constant(32))), builder.zext(e.bits(any_of_them), i64)
+    return builder.or_(low, builder.shl(high, e.constant(32))), _unordered(e, parts)
 
 
 def _some(e: Emitter, args: list[ir.Value]) -> tuple[ir.Value, ir.Value]:
@@ -58,18 +57,26 @@ def _some(e: Emitter, args: list[ir.Value]) -> tuple[ir.Value, ir.Value]:
     x = e.masked_load(args[0], mask)
     # The lanes that were not loaded are 0, whose sign bit is 1: take them away again.
     word = e.ir.zext(e.ir.and_(_sign_bits(e, x), e.bits(mask)), i64)
-    return word, _nan_bits(e, x)
+    return word, _unordered(e, e.split(x, 2))
 
 
 @intrinsic
-def pack64(context, address):  # type: ignore[no-untyped-def]
-    """(word, not zero if NaN) of the 64 float32 at `address`."""
+def pack_words(context, source, target, count):  # type: ignore[no-untyped-def]
+    """Pack the floats at `source`, 64 each, into `count` words at `target`. Not zero if any is NaN."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        pack = _full_narrowed if NARROWED else _full
-        return context.make_tuple(builder, signature.return_type, pack(Emitter(builder), args))
+        e, (source, target, count) = Emitter(builder), args
+        pack = _word_narrowed if NARROWED else _word
 
-    return types.UniTuple(types.uint64, 2)(types.int64), codegen
+        def pack_word(number: ir.Value, nan: list[ir.Value]) -> list[ir.Value]:
+            word, unordered = pack(e, e.advance(source, number, 256))
+            e.store(word, e.advance(target, number, 8), 8)
+            return [builder.or_(unordered, *nan)]
+
+        (nan,) = e.loop(count, [e.constant(0)], pack_word)
+        return nan
+
+    return types.uint64(types.int64, types.int64, types.int64), codegen
 
 
 @intrinsic
