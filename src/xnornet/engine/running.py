@@ -62,29 +62,36 @@ class RunningTile(CountTile):
     ) -> list[ir.Value]:
         """The counts of all rows, what counts once and then what counts twice, with those of a group's words.
 
-        Words 0, 1 and 2 in turn for each row, then 3 and 4, ...: so that the registers hold all that is carried on.
+        Two words of one row after the other, then the next two: so the registers hold all that is carried on.
         inputs, weights: addresses of the group's first word of each row, and first vector.
         """
         e = self.e
         ones, twos = state[: self.rows], state[self.rows :]
-        parities: list[ir.Value] = [None] * self.rows
+
+        def vector(number: int) -> ir.Value:
+            return e.load(e.advance(weights, number, 64), KIND, 64)
+
+        def xor(row: int, number: int, vector: ir.Value) -> ir.Value:
+            word = e.load(e.advance(inputs[row], number, WORD), i32, WORD)
+            return e.ir.xor(e.splat(word, KIND.count), vector)
+
+        rows = range(self.rows)
+        first = vector(0)
+        parities = [xor(row, 0, first) for row in rows]
         for number in range(1, size - 1, 2):
-            is_first, is_last = number == 1, number == size - 3
-            words = [*[0] * is_first, number, number + 1, *[size - 1] * is_last]
-            vectors = [e.load(e.advance(weights, word, 64), KIND, 64) for word in words]
-            for row, address in enumerate(inputs):
-                values = [e.splat(e.load(e.advance(address, word, WORD), i32, WORD), KIND.count) for word in words]
-                xors = dict(zip(words, map(e.ir.xor, values, vectors), strict=True))
-                before, parity = xors[0] if is_first else parities[row], xors[number + 1]
-                twos[row] = self.add(twos[row], majority(e, before, xors[number], parity))
+            second, third = vector(number), vector(number + 1)
+            for row in rows:
+                differs, parity = xor(row, number, second), xor(row, number + 1, third)
+                # Opaque: LLVM would add popcounts of later words first, and has no registers for those that wait.
+                twos[row] = e.opaque(self.add(twos[row], majority(e, parities[row], differs, parity)))
                 parities[row] = parity
-                if is_last:
-                    ones[row] = self.add(self.add(ones[row], parity), xors[size - 1])
+        last = vector(size - 1)
+        for row in rows:
+            ones[row] = self.add(self.add(ones[row], parities[row]), xor(row, size - 1, last))
         return ones + twos
 
     def add(self, total: ir.Value, word: ir.Value) -> ir.Value:
-        """In this order: LLVM would add popcounts of later words first, and has no registers for those that wait."""
-        return self.e.opaque(self.e.ir.add(total, self.e.popcount(word)))
+        return self.e.ir.add(total, self.e.popcount(word))
 
 
 def running_tile(rows: int, panels: int, *, masked: bool = False) -> Callable[..., None]:
