@@ -1,6 +1,6 @@
 """Counting ones: how popcount(x xor w) is summed over the words of a product, as vector code.
 
-Three ways, the same sums. Plainly, a word, here of as many bits as a lane of `KIND`, costs three instructions: xor,
+Four ways, the same sums. Plainly, a word, here of as many bits as a lane of `KIND`, costs three instructions: xor,
 popcount, add. Carry-save counting (Harley and Seal's) pairs the words: a full adder takes two of them and the ones left
 over from before, keeps their parity as the new ones, and only its carry, which counts double, is popcounted. With
 AVX-512's ternary logic that is five instructions for two words:
@@ -9,6 +9,9 @@ AVX-512's ternary logic that is five instructions for two words:
 
 The carry is the majority of ones, x1 ^ w1 and x2 ^ w2: where p is 0 the first two of them are equal, and it is they;
 where p is 1 they differ, and it is the third, p ^ s = ~s.
+
+Two of the three ternary logics are for parities. Where words are stored as running xors a parity is a plain xor: that
+is how `running` counts, on cores where ternary logic is what carry-save counting waits for.
 
 AVX2 has no popcount of vectors: made of other instructions, it takes, with xor and addition, nine for 256 bits. There
 the sums are looked up, four channels of two pixels at a time. A nibble a of one pixel and a nibble b of the other
@@ -39,8 +42,8 @@ pipes; on AMD's Zen 4 it loses as much, and a third on Zen 5: xor and addition h
 ternary logic two as well where its operands are fresh."""
 
 GROUPS = (8, 4) if WIDE and not LOOKUP and not CARRY_SAVE else ()
-"""Words that the target counts together, as running xors, where a pixel has so many or a multiple; see `running`. Fewer
-instructions, by an eighth or a twelfth, and but one in seven of them ternary logic, which suits AMD's cores.
+"""Words that the target counts together, as running xors, where a pixel has so many or a multiple; see `running`. An
+eighth or a twelfth fewer instructions than plainly, and one in seven of them ternary logic, not three in five.
 """
 
 KIND = vector(i32, 16) if WIDE and not LOOKUP else vector(i64, 8)

@@ -140,6 +140,7 @@ def _layers(results: Results) -> dict[str, Any]:
         "mean_of": ", ".join(MEAN_OF),
         "popcount": f"{peaks['popcount']:,.0f}",
         "float32": f"{peaks['float32']:.1f}",
+        "in_groups": results.counts_in_groups(),
     }
 
 

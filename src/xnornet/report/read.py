@@ -280,6 +280,11 @@ class Results:
         flags = self.machine()["cpu"]["vector_flags"]
         return "avx2" in flags and "avx512_vpopcntdq" not in flags
 
+    def counts_in_groups(self) -> bool:
+        """Whether it counts several words together, with fewer instructions than the loop of the peak (docs/avx512.md)."""
+        cpu = self.machine()["cpu"]
+        return cpu["vendor"] == "AuthenticAMD" and "avx512_vpopcntdq" in cpu["vector_flags"]
+
     def machine(self) -> dict[str, Any]:
         """The fingerprint of the machine that the timings come from."""
         wanted = ("cpu", "usable_cores", "memory_gib", "os", "python", "libraries")
