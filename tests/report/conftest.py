@@ -37,7 +37,7 @@ def results(tmp_path: Path) -> Results:
         _sweep(tmp_path, axis, values)
     _layers(tmp_path)
     libraries = {"torch": "2.14.1", "openvino": None}
-    cpu = {"name": "A CPU", "family": 1, "model": 2, "vector_flags": ["avx2"]}
+    cpu = {"name": "A CPU", "vendor": "A vendor", "family": 1, "model": 2, "vector_flags": ["avx2"]}
     machine = {"cpu": cpu, "usable_cores": 2, "memory_gib": 8, "os": "Linux", "python": "3.11", "libraries": libraries}
     dump(tmp_path / "metrics/machine.json", machine)
     return Results(tmp_path, ["mnist"])

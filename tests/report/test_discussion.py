@@ -136,6 +136,10 @@ def test_what_is_said_of_the_engine_is_said_of_this_cpus(results: Results, chang
     change("metrics/machine.json", "cpu", vector_flags=["avx2", "avx512_vpopcntdq"])
     assert all(words in prose(results) for words in counted)
     assert not any(words in prose(results) for words in looked_up)
+    as_the_loop, in_groups = "counts as the engine does on this CPU", "the engine counts words in groups"
+    assert as_the_loop in prose(results) and in_groups not in prose(results)
+    change("metrics/machine.json", "cpu", vendor="AuthenticAMD")
+    assert in_groups in prose(results) and as_the_loop not in prose(results)
 
 
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:

@@ -281,7 +281,7 @@ class Results:
         return "avx2" in flags and "avx512_vpopcntdq" not in flags
 
     def counts_in_groups(self) -> bool:
-        """Whether it counts several words together, with fewer instructions than the loop of the peak (docs/avx512.md)."""
+        """Whether it counts some words together, with fewer instructions than the peak's loop (docs/avx512.md)."""
         cpu = self.machine()["cpu"]
         return cpu["vendor"] == "AuthenticAMD" and "avx512_vpopcntdq" in cpu["vector_flags"]
 

@@ -91,7 +91,7 @@ def roofline(results: Results, folder: Path) -> None:
         for key, label in (("peak_popcount_gmacs", "popcount loop"), ("peak_float32_gmacs", "float32 FMA loop")):
             axes.axhline(peaks[key], color=BLACK, linestyle=":")
             text = f"measured peak of the {label}: {peaks[key]:,.0f}"
-            axes.annotate(text, (rows.value.max(), peaks[key]), (0, 4), textcoords="offset points", ha="right")
+            axes.annotate(text, (rows.value.max(), peaks[key]), (0, 10), textcoords="offset points", ha="right")
         axes.set_xscale("log", base=2)
         axes.set_xticks(rows.value, [str(v) for v in rows.value])
         axes.set(
