@@ -88,11 +88,11 @@ class Tile(PixelCode):
         accumulators = self.accumulate()
         e, builder = self.e, self.e.ir
         after = builder.append_basic_block("after")
-        mode = self.field("mode")
-        has_relu = builder.trunc(builder.lshr(mode, e.constant(Mode.RELU.bit_length() - 1)), i1)
-        # Not a mode: for a floor of minus infinity the same code.
+        wanted = self.field("mode")
+        has_relu = builder.trunc(builder.lshr(wanted, e.constant(Mode.RELU.bit_length() - 1)), i1)
+        # Not a mode of its own: without it the floor is minus infinity, below which no result is.
         self.floor = e.splat(builder.select(has_relu, ir.Constant(f32, 0.0), ir.Constant(f32, -math.inf)), self.width)
-        switch = builder.switch(builder.and_(mode, e.constant(~Mode.RELU)), after)
+        switch = builder.switch(builder.and_(wanted, e.constant(~Mode.RELU)), after)
         for mode in self.modes:
             block = builder.append_basic_block(f"mode{int(mode)}")
             switch.add_case(e.constant(mode), block)
