@@ -201,6 +201,8 @@ class _Checker:
                 raise FormatError(f"{node.name}: {name!r} must be a result of {out.height}x{out.width}x{depth}")
         if folds(node.channels, node.kernel, shape.depth):
             self.grow(folded_bytes(shape, node.window))
+        else:  # the copy with running xors, where the CPU counts so
+            self.grow(shape.padded(node.padding).packed_bytes)
         self.thresholds(node, node.channels, np.int32 if node.counts else np.float32)
         self.results(node, out)
 
