@@ -119,6 +119,13 @@ def test_a_busy_machine_is_said_to_be_one() -> None:
     assert re.search(r"\* marks .*The machine was busy", present(busy, PEAKS), re.DOTALL)
 
 
+@pytest.mark.parametrize("groups", [(8, 4), ()])
+def test_that_the_engine_may_count_faster_than_the_loop_is_said(groups: tuple[int, ...], monkeypatch) -> None:
+    monkeypatch.setattr(layer_module, "GROUPS", groups)
+    rows, _ = measure({"dense": TINY["dense"]}, repeats=1, with_peers=False)
+    assert ("fewer instructions than the popcount loop" in present(rows, PEAKS)) == bool(groups)
+
+
 def test_command_line_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
     monkeypatch.setattr(layer_module, "LAYERS", TINY)
     main(["--layers", "conv", "--repeats", "1", "--no-peers", "--csv", str(tmp_path / "table.csv")])

@@ -64,13 +64,25 @@ SCALED = (
     Node(op="float_conv", name="out", input="m", output="y", channels=3),
 )
 
+
+def with_channels(nodes: tuple[Node, ...], **channels: int) -> tuple[Node, ...]:
+    """The same nodes, those named with so many output channels."""
+    return tuple(replace(node, channels=channels.get(node.name, node.channels)) for node in nodes)
+
+
 RESIDUAL_RELU, SCALED_RELU = (
     tuple(replace(node, relu=True) if node.residual else node for node in nodes) for nodes in (RESIDUAL, SCALED)
 )
 
+MANY_CHANNELS = with_channels(RESIDUAL_RELU, stem=128, a=256, skip=97, b=97)
+MANY_SCALED = with_channels(SCALED, stem=256, a=256)
+"""With so many that the input's words are counted in groups, where the CPU does that: see `engine.running`."""
+
 NETWORKS = {
     "residual": RESIDUAL,
     "scaled": SCALED,
+    "many channels": MANY_CHANNELS,
+    "scaled, many channels": MANY_SCALED,
     "residual with relu": RESIDUAL_RELU,
     "scaled with relu": SCALED_RELU,
     "residual with relu, no bits": (

@@ -148,6 +148,16 @@ def test_the_memory_of_folded_images_counts():
         Graph(Shape(1250, 8192, 1), nodes, "y")
 
 
+def test_the_memory_of_a_copy_of_bits_counts():
+    """Of 128 channels, a pixel's words and their running xors take 32 of 49 bytes that an image needs a pixel."""
+    stem = replace(networks.RESIDUAL[1], bits="b", output=None, channels=128, kernel=(1, 1), padding=0)
+    read = Node(op="binary_conv", name="read", input="b", output="d", channels=1, kernel=(60, 60), stride=60)
+    nodes = (networks.RESIDUAL[0], stem, read, Node(op="average", name="mean", input="d", output="y"))
+    Graph(Shape(2300, 2300, 1), nodes, "y")
+    with pytest.raises(FormatError, match="what one image needs takes more"):  # without the copy, 2600 would pass too
+        Graph(Shape(2600, 2600, 1), nodes, "y")
+
+
 def test_the_memory_of_weights_counts():
     """A panel has room for 16 channels: one channel's weights take 16 times what they take in the file."""
     vast = Node(op="float_conv", name="vast", input="x", output="y", channels=1, kernel=(1800, 1800))

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine import reference
+from tests.engine import networks, reference
 from tests.engine.test_layers import EXAMPLES
-from xnornet.engine import PackedConv2d, counter, panels
+from xnornet.engine import PackedConv2d, counter, panels, program
 from xnornet.engine.bits import aligned
-from xnornet.engine.counter import GROUPS, LOOKUP
-from xnornet.engine.op import OP
-from xnornet.engine.running import running_xors
+from xnornet.engine.counter import GROUPS, KIND, LOOKUP
+from xnornet.engine.op import OP, Kind
+from xnornet.engine.running import copy_running_xors
 
 
 def as_defined(words: np.ndarray) -> list[int]:
@@ -53,13 +53,14 @@ def test_running_xors_of_images(group, in_place):
     source = aligned(words.shape, np.uint32)
     source[:] = words
     target = source if in_place else aligned(words.shape, np.uint32)
+    between = target[:, gap:].copy()
     (op,) = np.zeros(1, OP)
     op["group"], op["units"] = group, 3
     op["source_bytes"] = op["target_bytes"] = words[0].nbytes
     for unit in range(3):
-        running_xors(op, source.ctypes.data, target.ctypes.data, 2, unit, unit + 1)
+        copy_running_xors(op, source.ctypes.data, target.ctypes.data, 2, unit, unit + 1)
     assert np.array_equal(target[:, :gap], panels.running_xors(words[:, :gap], group))
-    assert np.array_equal(source[:, gap:], words[:, gap:])
+    assert np.array_equal(target[:, gap:], between)
     assert in_place or np.array_equal(source, words)
 
 
@@ -98,6 +99,31 @@ def test_counts_and_bits_of_many_channels(depth, channels, kernel, stride, paddi
     threshold = rng.integers(-20, 20, channels)
     assert np.array_equal(layer.then_sign(threshold)(packed, threads).signs() > 0, wanted >= threshold)
     assert np.array_equal(packed.words, before)  # the caller's words are his own
+
+
+@pytest.mark.parametrize(("depth", "kernel", "channels", "group"), [(33, 3, 40, 4), (20, 5, 100, 4), (33, 7, 40, 8)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_groups_of_words_that_the_columns_of_a_kernel_share(depth, kernel, channels, group, threads, monkeypatch):
+    """Folded images become running xors where they are."""
+    monkeypatch.setattr(program, "LEAST_WORK", 0)  # so that threads share it
+    rng = np.random.default_rng(depth)
+    x = rng.standard_normal((1, 12, 11, depth)).astype(np.float32)
+    weight = rng.standard_normal((channels, depth, kernel, kernel)).astype(np.float32)
+    layer = PackedConv2d(weight, padding=1, scale=np.ones(channels))
+    if KIND.element.width == 32:
+        assert layer._weights.folded
+        assert layer._weights.group == (group if group in GROUPS else 1)
+    wanted = reference.binary_conv(x, weight, 1, 1)
+    for _ in range(3):  # a call finds what the one before has left
+        assert np.array_equal(layer(x, threads=threads), wanted)
+
+
+@pytest.mark.skipif(not GROUPS, reason="this CPU counts word by word")
+def test_convolutions_share_the_memory_for_their_running_xors():
+    made = networks.build(networks.MANY_CHANNELS)._program
+    copies = [step["target"] for step in made.steps if step["kind"] == Kind.RUNNING_XORS]
+    assert len(copies) == 3, "of convolutions of 128, 256 and 97 channels"
+    assert set(copies) == {made.scratch}
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -16,9 +16,9 @@ from xnornet.engine.steps import PACK_WORK
 SIDE = 40
 
 
-@pytest.fixture(scope="module", params=[networks.RESIDUAL, networks.SCALED], ids=["residual", "scaled"])
+@pytest.fixture(scope="module", params=["residual", "scaled", "many channels"])
 def network(request):
-    return networks.build(request.param, 3, (SIDE, SIDE, 2))
+    return networks.build(networks.NETWORKS[request.param], 3, (SIDE, SIDE, 2))
 
 
 def image(seed=0):

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from xnornet.engine.counter import CARRY_SAVE, LOOKUP
+from xnornet.engine import PackedConv2d
+from xnornet.engine.counter import CARRY_SAVE, GROUPS, LOOKUP
+from xnornet.engine.op import Kind
 from xnornet.engine.vector import WIDE
 
 AVX2 = "+avx2,+avx,+fma,+popcnt,+bmi,+bmi2,+lzcnt,+sse4.2,+sse4.1,+ssse3,+sse3,+sse2,+sse,+cx16"
@@ -45,6 +48,13 @@ def test_layers_and_networks_with_the_other_way_of_counting(tmp_path):
     other = {"NUMBA_CPU_NAME": "znver4" if CARRY_SAVE else "icelake-server", "NUMBA_CACHE_DIR": str(tmp_path)}
     check = f"from xnornet.engine.counter import CARRY_SAVE; assert CARRY_SAVE != {CARRY_SAVE}"
     run(check, {**other, "XNORNET_TEST_EXAMPLES": "25"})
+
+
+def test_words_are_counted_in_groups_where_that_pays():
+    """Without the groups all sums would be the same, and no other test would see it."""
+    assert ((8, 4) if WIDE and not LOOKUP and not CARRY_SAVE else ()) == GROUPS
+    program = PackedConv2d(np.ones((1, 256, 3, 3), np.float32))._make_float("float", (5, 5, 256))
+    assert (Kind.RUNNING_CONV in [step["kind"] for step in program.steps]) == bool(GROUPS)
 
 
 def run(check, variables):

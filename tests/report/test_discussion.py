@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from xnornet.bench.machine import fingerprint
+from xnornet.engine.counter import GROUPS, LOOKUP
 from xnornet.report import Results
 from xnornet.report.build import render, render_card
 
@@ -136,10 +138,19 @@ def test_what_is_said_of_the_engine_is_said_of_this_cpus(results: Results, chang
     change("metrics/machine.json", "cpu", vector_flags=["avx2", "avx512_vpopcntdq"])
     assert all(words in prose(results) for words in counted)
     assert not any(words in prose(results) for words in looked_up)
-    as_the_loop, in_groups = "counts as the engine does on this CPU", "the engine counts words in groups"
+    as_the_loop, in_groups = "counts as the engine does on this CPU", "the engine counts them in groups"
     assert as_the_loop in prose(results) and in_groups not in prose(results)
     change("metrics/machine.json", "cpu", vendor="AuthenticAMD")
     assert in_groups in prose(results) and as_the_loop not in prose(results)
+    assert "input channels as multiples of 256" in prose(results) and counted[1] not in prose(results)
+
+
+def test_how_this_machine_s_engine_counts_is_known_from_its_fingerprint(
+    results: Results, change: Callable[..., None]
+) -> None:
+    change("metrics/machine.json", cpu=fingerprint()["cpu"])
+    assert (results.looks_up(), results.counts_in_groups()) == (LOOKUP, bool(GROUPS))
+    assert prose(results).count("fewer instructions") == 2 * bool(GROUPS)  # the table of layers, and what R is
 
 
 def test_noisy_points_of_every_sweep_are_counted(results: Results) -> None:

@@ -120,8 +120,8 @@ def present(rows: pd.DataFrame, peaks: Peaks) -> str:
     ]
     if GROUPS:
         parts.append(
-            "With 128 channels or a multiple the engine counts words in groups, with up to an eighth fewer "
-            "instructions than the popcount loop."
+            "Where a pixel's words, of 32 channels, are a multiple of four (128 channels, 256...), the engine counts "
+            "them in groups, with up to an eighth fewer instructions than the popcount loop."
         )
     if rows.starved.any():
         parts.append("The machine was busy with other work: neither times nor ratios are to be trusted.")

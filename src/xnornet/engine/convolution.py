@@ -29,9 +29,9 @@ RUNNING_TILES, RUNNING_PANELS = (7, 5, 4, 2, 1), 1
 FLOAT_TILES, FLOAT_PANELS = ((8, 1), 2) if WIDE else ((4, 1), 1)
 
 
-BINARY_GROUP, FLOAT_GROUP = BINARY_PANELS * BINARY_LANES, FLOAT_PANELS * FLOAT_LANES
-RUNNING_GROUP = RUNNING_PANELS * BINARY_LANES
-"""Output channels that pass together; with a block of pixels, a unit that threads may share."""
+BINARY_UNIT, RUNNING_UNIT = BINARY_PANELS * BINARY_LANES, RUNNING_PANELS * BINARY_LANES
+FLOAT_UNIT = FLOAT_PANELS * FLOAT_LANES
+"""Output channels that pass together; with a block of pixels, they are a unit that threads may share."""
 
 
 @njit(inline="always")

@@ -43,7 +43,8 @@ ternary logic two as well where its operands are fresh."""
 
 GROUPS = (8, 4) if WIDE and not LOOKUP and not CARRY_SAVE else ()
 """Words that the target counts together, as running xors, where a pixel has so many or a multiple; see `running`. An
-eighth or a twelfth fewer instructions than plainly, and one in seven of them ternary logic, not three in five.
+eighth or a twelfth fewer instructions than plainly, and one in seven or eleven of them ternary logic, not three in
+five.
 """
 
 KIND = vector(i32, 16) if WIDE and not LOOKUP else vector(i64, 8)

@@ -72,7 +72,7 @@ class _Checker:
         self.makers: dict[str, str] = {}
         self.names: set[str] = set()
         self.logits = graph.logits
-        self.total = self.work = 0
+        self.total = self.work = self.folded = 0
         if not all(
             1 <= side <= limits.LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)
         ):
@@ -86,6 +86,8 @@ class _Checker:
                 raise FormatError(f"two nodes are called {node.name!r}")
             self.names.add(node.name)
             getattr(self, node.op)(node)  # the method of that name: there is one for each op of `FIELDS`
+        # One copy of bits at a time, folded or, where the CPU counts words in groups, with their running xors.
+        self.grow(max([self.folded, *(value.size for value in self.values.values() if value.kind == "bits")]))
         if graph.logits in {name for node in graph.nodes for name in (node.input, node.residual, node.scale_map)}:
             raise FormatError(f"the logits, {graph.logits!r}, go to the caller: no node may read them")
         logits = self.values.get(graph.logits)
@@ -200,9 +202,7 @@ class _Checker:
             ):
                 raise FormatError(f"{node.name}: {name!r} must be a result of {out.height}x{out.width}x{depth}")
         if folds(node.channels, node.kernel, shape.depth):
-            self.grow(folded_bytes(shape, node.window))
-        else:  # the copy with running xors, where the CPU counts so
-            self.grow(shape.padded(node.padding).packed_bytes)
+            self.folded = max(self.folded, folded_bytes(shape, node.window))
         self.thresholds(node, node.channels, np.int32 if node.counts else np.float32)
         self.results(node, out)
 

@@ -14,7 +14,7 @@ from numba import njit
 from xnornet.engine import convolution, kernels, sharing
 from xnornet.engine.arrays import integers, records
 from xnornet.engine.op import OP, Kind
-from xnornet.engine.running import running_xors
+from xnornet.engine.running import copy_running_xors
 from xnornet.engine.vector import kept
 
 OP_SIZE = OP.itemsize
@@ -30,7 +30,7 @@ def _operate(op, record, source, target, bits, images, first, last):  # type: ig
     elif kind == Kind.RUNNING_CONV:
         convolution.running_convolution(op, record, source, target, bits, images, first, last)
     elif kind == Kind.RUNNING_XORS:
-        running_xors(op, source, target, images, first, last)
+        copy_running_xors(op, source, target, images, first, last)
     elif kind == Kind.FLOAT_CONV:
         convolution.float_convolution(op, record, source, target, bits, images, first, last)
     elif kind == Kind.PACK:

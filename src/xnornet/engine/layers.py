@@ -183,7 +183,7 @@ class PackedConv2d:
             raise ValueError(f"x must be a float32 array, not {array_kind(x)}")
         if x.ndim != 4 or x.shape[3] != self.in_channels:
             raise ValueError(f"x must have the shape (N, H, W, {self.in_channels}), channels last, not {x.shape}")
-        if x.size == 0 and 0 in x.shape[1:]:
+        if x.size == 0 and 0 in x.shape[1:]:  # the size first: a call of some microseconds notices a look at the shape
             raise ValueError(f"images must have pixels, but x has the shape {x.shape}")
         return np.ascontiguousarray(x)
 

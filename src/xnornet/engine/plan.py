@@ -90,9 +90,9 @@ class Plan:
     blocks: NDArray[np.int64]
     """The first run of each block of runs that pass all panels together, and the number of runs."""
 
-    def units(self, channels: int, group: int) -> int:
-        """What threads may share: each block of pixels for each group of so many output channels."""
-        return (len(self.blocks) - 1) * -(-channels // group)
+    def units(self, channels: int, together: int) -> int:
+        """What threads may share: each block of pixels, so many of the output channels together."""
+        return (len(self.blocks) - 1) * -(-channels // together)
 
 
 def make_plan(groups: list[Group], parts: int, columns: int, images: int, tile: int) -> Plan:

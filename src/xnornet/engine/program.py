@@ -40,11 +40,15 @@ ROW_UNITS = 8
 """Units, at most, of an operation that threads share by rows."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Buffer:
     """Memory for one kind of value of one pass, `size` bytes, zero at first; each arena has its own."""
 
     size: int
+
+    def grow(self, size: int) -> None:
+        """To so many bytes at least, while the program is made."""
+        self.size = max(self.size, size)
 
 
 Value = int | np.ndarray | Buffer | None
@@ -61,6 +65,8 @@ class Program:
     steps: list[dict[str, Value]] = field(default_factory=list)
     work: int = 0
     """Of packing and convolutions, for an image: binary products, or as many as take as long."""
+    scratch: Buffer = field(default_factory=lambda: Buffer(0))
+    """For what a step makes and only the next one reads."""
     _free: list["_Arena"] = field(default_factory=list)
 
     def add(self, kind: Kind, *, units: int, **fields: Value) -> None:

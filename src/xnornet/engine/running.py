@@ -1,21 +1,27 @@
 """Register tiles for words that are stored as running xors: 21 instructions count eight of them, where it took 24.
 
-Carry-save counting adds the bits of three xors a, b and c up to their parity, which counts once, and to a carry, their
-majority, which counts twice. In a group of words, x1 to x8 of the input and w1 to w8 of the weights, say that every
-parity is carried on into the next sum:
+Carry-save counting adds, bit by bit, three xors a, b and c up to their parity a ^ b ^ c, which counts once, and to a
+carry, their majority, which counts twice. In a group of words of 32 channels, x1 to x8 of the input and w1 to w8 of the
+weights (the code numbers them from 0), say that every parity is carried on into the next sum:
 
     p1 = x1 ^ w1                                     a parity of one
     p3 = p1 ^ (x2 ^ w2) ^ (x3 ^ w3)                  carry3 = majority(p1, x2 ^ w2, x3 ^ w3)
     p5 = p3 ^ (x4 ^ w4) ^ (x5 ^ w5)                  carry5 = majority(p3, x4 ^ w4, x5 ^ w5)
     p7 = p5 ^ (x6 ^ w6) ^ (x7 ^ w7)                  carry7 = majority(p5, x6 ^ w6, x7 ^ w7)
 
-Then p3 = (x1 ^ x2 ^ x3) ^ (w1 ^ w2 ^ w3), and so on: with these xors in the places of x3, x5, x7 and w3, w5, w7, a
-parity takes one instruction, as a xor did. And the third of a majority need not be known: it is the parity before, the
-second and the parity after. That leaves, for two words, two xors, one ternary logic, one popcount and one addition; for
-the first, the eighth and the last parity, which count once, two xors, two popcounts and two additions.
+With |v| for the ones of v, the parity that is left and the eighth word count once, all else is in the carries:
 
-The input is made so before a convolution reads it (`running_xors`), the weights once, in `panels`. A group is a pixel's
-words, or eight or four of them, so that windows can begin at any pixel.
+    |x1 ^ w1| + ... + |x8 ^ w8| = 2 (|carry3| + |carry5| + |carry7|) + |p7| + |x8 ^ w8|
+
+Now p3 = (x1 ^ x2 ^ x3) ^ (w1 ^ w2 ^ w3), and so on: with these xors in the places of x3, x5, x7 and w3, w5, w7, a
+parity takes one instruction, as a xor did. And x3 ^ w3 itself need not be known. Where p1 and x2 ^ w2 are equal, they
+are the majority; where they differ, it is the third, and that is then the opposite of the parity of all, p3.
+
+That leaves, for two words, two xors, one ternary logic, one popcount and one addition; for the first, the eighth and
+the last parity two xors, two popcounts and two additions.
+
+The input is made so before a convolution reads it (`copy_running_xors`), the weights once, in `panels`. A group is a
+pixel's words, or eight or four of them, so that windows can begin at any pixel; the zeros around an image stay zeros.
 """
 
 from collections.abc import Callable
@@ -27,8 +33,8 @@ from xnornet.engine.counter import GROUPS, KIND, majority
 from xnornet.engine.tiles import BINARY_LANES, CountTile, tile_of
 from xnornet.engine.vector import Emitter, i32, intrinsic, vector
 
-WORD = 4
-"""Bytes of a word: a lane of a vector that is counted."""
+WORD_BYTES = 4
+"""Of a word, here: a lane of a vector that is counted."""
 
 
 class RunningTile(CountTile):
@@ -43,12 +49,12 @@ class RunningTile(CountTile):
         panel = self.weights(self.panel)
 
         def count(size: int) -> Callable[[ir.Value, list[ir.Value]], list[ir.Value]]:
-            def count_group(number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
+            def body(number: ir.Value, state: list[ir.Value]) -> list[ir.Value]:
                 offset, first = self.tap(number)
                 inputs = [e.ir.add(window, offset) for window in windows]
                 return self.count_group(size, inputs, e.ir.add(panel, first), state)
 
-            return count_group
+            return body
 
         state = [e.zeros(KIND)] * (2 * self.rows)
         for size in GROUPS:
@@ -68,24 +74,24 @@ class RunningTile(CountTile):
         e = self.e
         ones, twos = state[: self.rows], state[self.rows :]
 
-        def vector(number: int) -> ir.Value:
+        def weight(number: int) -> ir.Value:
             return e.load(e.advance(weights, number, 64), KIND, 64)
 
-        def xor(row: int, number: int, vector: ir.Value) -> ir.Value:
-            word = e.load(e.advance(inputs[row], number, WORD), i32, WORD)
-            return e.ir.xor(e.splat(word, KIND.count), vector)
+        def xor(row: int, number: int, of_weights: ir.Value) -> ir.Value:
+            word = e.load(e.advance(inputs[row], number, WORD_BYTES), i32, WORD_BYTES)
+            return e.ir.xor(e.splat(word, KIND.count), of_weights)
 
         rows = range(self.rows)
-        first = vector(0)
+        first = weight(0)
         parities = [xor(row, 0, first) for row in rows]
         for number in range(1, size - 1, 2):
-            second, third = vector(number), vector(number + 1)
+            second, third = weight(number), weight(number + 1)
             for row in rows:
                 differs, parity = xor(row, number, second), xor(row, number + 1, third)
                 # Opaque: LLVM would add popcounts of later words first, and has no registers for those that wait.
                 twos[row] = e.opaque(self.add(twos[row], majority(e, parities[row], differs, parity)))
                 parities[row] = parity
-        last = vector(size - 1)
+        last = weight(size - 1)
         for row in rows:
             ones[row] = self.add(self.add(ones[row], parities[row]), xor(row, size - 1, last))
         return ones + twos
@@ -114,11 +120,11 @@ def _running_group(size: int) -> Callable[..., None]:
                 order = [place - distance if place % 2 == 0 and place >= distance else size for place in range(size)]
                 return builder.shuffle_vector(words, e.zeros(kind), ir.Constant(kind, order))
 
-            words = e.load(args[0], kind, WORD)
+            words = e.load(args[0], kind, WORD_BYTES)
             words = builder.xor(words, before(words, 1))
             for power in range(1, size.bit_length() - 1):
                 words = builder.xor(words, before(words, 1 << power))
-            e.store(words, args[1], WORD)
+            e.store(words, args[1], WORD_BYTES)
             return context.get_dummy_value()
 
         return types.void(types.int64, types.int64), codegen
@@ -130,9 +136,9 @@ _copy_four, _copy_eight = _running_group(4), _running_group(8)
 
 
 @njit
-def running_xors(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
+def copy_running_xors(op, source, target, images, first, last):  # type: ignore[no-untyped-def]
     """Packed images with the words of each group as running xors; where they are, if `target` is `source`."""
-    size = WORD * op.group
+    size = WORD_BYTES * op.group
     count = op.source_bytes // size
     begin, end = count * first // op.units, count * last // op.units
     for image in range(images):

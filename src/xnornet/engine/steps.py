@@ -6,12 +6,12 @@ import numpy as np
 
 from xnornet.engine import bits
 from xnornet.engine.convolution import (
-    BINARY_GROUP,
     BINARY_TILES,
-    FLOAT_GROUP,
+    BINARY_UNIT,
     FLOAT_TILES,
-    RUNNING_GROUP,
+    FLOAT_UNIT,
     RUNNING_TILES,
+    RUNNING_UNIT,
 )
 from xnornet.engine.counter import LOOKUP, LOOKUP_TABLE
 from xnornet.engine.geometry import Shape, Window, bit_offsets, int32
@@ -158,28 +158,29 @@ def add_binary_conv(
 ) -> None:
     """Packed images of `shape`, padded at least as `window` is -> what the epilogue makes."""
     assert epilogue.mode & ~Mode.RELU in BINARY_MODES, "no tile has code for it"
+    assert epilogue.mode != Mode.COUNTS | Mode.RELU, "counts have no ReLU: it belongs into their threshold"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
-    group, kind, tiles, channels = weights.group, Kind.BINARY_CONV, BINARY_TILES, BINARY_GROUP
+    in_group, kind, tiles, unit = weights.group, Kind.BINARY_CONV, BINARY_TILES, BINARY_UNIT
     if weights.folded:
         image = folded_bytes(shape, window)
-        folded = running = Buffer(image * program.batch)
-        _add_fold(program, source, folded, shape, padding, window)
-        source = folded
+        program.scratch.grow(image * program.batch)
+        _add_fold(program, source, program.scratch, shape, padding, window)
+        source = program.scratch
         row = image // (shape.height + 2 * window.padding)
         # A folded row has a pixel for each output column: the stride is already in it.
         pixel = row // out.width
         pixels = Window(1, 1).pixel_offsets((out.height, out.width), image, row * window.stride, pixel, program.batch)
     else:
         image = shape.padded(padding).packed_bytes
-        running = Buffer(image * program.batch)
         pixel = 8 * bits.word_count(shape.depth)
         row = pixel * (shape.width + 2 * padding)
         start = (padding - window.padding) * (row + pixel)
         pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
-    if group > 1:
-        kind, tiles, channels = Kind.RUNNING_CONV, RUNNING_TILES, RUNNING_GROUP
-        _add_running_xors(program, source, running, image, image // row, group)
-        source = running
+    if in_group > 1:
+        kind, tiles, unit = Kind.RUNNING_CONV, RUNNING_TILES, RUNNING_UNIT
+        program.scratch.grow(image * program.batch)
+        _add_running_xors(program, source, program.scratch, image, image // row, in_group)
+        source = program.scratch
     axes = window.axes(shape.height, shape.width)
     rows, columns = weights.counted_axes(*axes)
     parts = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
@@ -199,11 +200,11 @@ def add_binary_conv(
     program.work += _products(shape, window, out)
     program.add(
         kind,
-        units=plan.units(out.depth, channels),
+        units=plan.units(out.depth, unit),
         source=source,
         source_bytes=image,
         weights=weights.panels,
-        group=group,
+        group=in_group,
         lookup=LOOKUP_TABLE,
         pixels=pixels[plan.order],
         border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
@@ -233,7 +234,7 @@ def add_float_conv(
     program.work += FLOAT_WORK * _products(shape, window, out)
     program.add(
         Kind.FLOAT_CONV,
-        units=plan.units(out.depth, FLOAT_GROUP),
+        units=plan.units(out.depth, FLOAT_UNIT),
         source=source,
         source_bytes=image,
         weights=weights.panels,

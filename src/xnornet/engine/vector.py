@@ -126,7 +126,10 @@ class Emitter:
         return self.ir.call(function, arguments)
 
     def opaque(self, value: ir.Value) -> ir.Value:
-        """The same value, in the same register; but LLVM takes it for another, and does not reorder what made it."""
+        """The same value, in the same register; but LLVM takes it for another, and does not reorder what made it.
+
+        Of an x86 vector: the empty assembly keeps it in one of the registers that "v" stands for there.
+        """
         return self.ir.asm(ir.FunctionType(value.type, [value.type]), "", "=v,0", [value], False)
 
     def popcount(self, value: ir.Value) -> ir.Value:

@@ -113,7 +113,7 @@ class BinaryWeights:
 
     @cached_property
     def panels(self) -> Bytes:
-        """(panels, sum(tap_sizes), 64), as `binary_tile` reads them."""
+        """(panels, sum(tap_sizes), 64), as the tiles read them, see `panels`."""
         words, (height, width, depth) = self.words, self.counted
         if self.folded:
             words = bits.pack_bits(bits.unpack_bits(words, self.depth).reshape(-1, height, width, depth))

@@ -21,8 +21,8 @@ def laws(results: Results) -> Iterator[str]:
     peaks = results.peaks("input_channels")
     how = claim(
         results.counts_in_groups(),
-        "it counts word by word; with 128 channels or a multiple the engine counts words in groups, with up to an eighth fewer "
-        "instructions",
+        "it counts word by word; where a pixel's words, of 32 channels, are a multiple of four, the engine counts them in "
+        "groups, with up to an eighth fewer instructions, and can pass this peak",
         "it counts as the engine does on this CPU",
     )
     yield (
@@ -30,7 +30,7 @@ def laws(results: Results) -> Iterator[str]:
         "depends on how many of either the CPU does at a time. The paper counts one float operation against one on a word "
         "of 64 bits, hence at most 64x. A CPU with vector units multiplies many floats at a time too: here one core "
         f"measures {peaks['peak_float32_gmacs']:.0f} billion float32 multiply-accumulates a second and "
-        f"{peaks['peak_popcount_gmacs']:,.0f} billion binary ones, in loops that do what the kernels' do and nothing else (the "
+        f"{peaks['peak_popcount_gmacs']:,.0f} billion binary ones, in loops that do what the kernels must and nothing else (the "
         f"popcount loop: {how}). Their ratio, R = {peaks['ratio']:.0f}, is what binarization gains over "
         "a float layer that runs at its own peak; S = R n / (n + R), with n products an output (c channels times the pixels "
         "of a filter), takes the place of S = 64 n / (n + 64)."
@@ -225,7 +225,12 @@ def advice(results: Results) -> Iterator[str]:
         results.looks_up(),
         "Choose output channels as multiples of 128, or at least of 32, so many of which the engine counts at a time on this "
         "CPU, and input channels as multiples of 8, which fill its bytes.",
-        "Choose channels as multiples of 64, which fill the words that the engine packs them into.",
+        claim(
+            results.counts_in_groups(),
+            "Choose input channels as multiples of 256, or at least of 128, whose words the engine counts in groups on this "
+            "CPU, and output channels as multiples of 32: it counts 16 or 32 of them at a time.",
+            "Choose channels as multiples of 64, which fill the words that the engine packs them into.",
+        ),
     )
     yield (
         "Keep the first and the last layer float, as here and in the paper. Measure the network, not the layer, and on the CPU "
