@@ -20,15 +20,16 @@ ALLOWED = {
     "params": set(),
     "cpu": set(),
     "layer_table": set(),
+    "pairs": set(),
     "engine": set(),
     "data": {"files", "params"},
     "nn": {"files", "params", "cpu", "data"},
     "export": {"engine", "nn"},
     "seeds": {"files", "params", "data", "nn"},
-    "study": {"files", "params", "data", "nn"},
+    "study": {"files", "pairs", "params", "data", "nn"},
     "ablation": {"params", "data", "nn"},
     "bench": {"files", "params", "cpu", "data", "engine", "layer_table", "nn"},
-    "report": {"files", "layer_table"},
+    "report": {"files", "layer_table", "pairs"},
 }
 # The engine is for people who have no torch.
 FORBIDDEN = {"engine": {"torch", "torchvision", "pandas"}, "report": {"torch", "numba"}}

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from scipy.stats import ttest_rel
 from torchvision.transforms.v2 import functional as transforms
 
 from xnornet.data import Images, Prepared
 from xnornet.files import write_json
 from xnornet.nn.checkpoint import earlier_result, key
 from xnornet.nn.training import fit
+from xnornet.pairs import difference
 from xnornet.params import DatasetParams, Runtime, Study, arms_of, compared_with, settings_of
 
 SOURCE = Path(__file__).read_text(encoding="utf-8")
@@ -76,8 +76,8 @@ def summary(rows: pd.DataFrame) -> dict[str, dict[str, float]]:
         for arm in against
     }
     for arm, other in list(against.items())[1:]:
-        low, high = ttest_rel(accuracy[arm], accuracy[other]).confidence_interval(0.95)
-        result[arm] |= {"difference": (accuracy[arm] - accuracy[other]).mean(), "low": low, "high": high}
+        of_pairs = difference(accuracy[arm], accuracy[other])
+        result[arm] |= {"difference": of_pairs.mean, "low": of_pairs.low, "high": of_pairs.high}
     return {arm: {name: round(float(value), 4) for name, value in values.items()} for arm, values in result.items()}
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
 from xnornet.report.prose import digits
-from xnornet.report.tables import cost_of_pairs, per_class
+from xnornet.report.tables import per_class
 
 
 def test_it_draws_every_figure_that_it_shows_and_numbers_them(results: Results, tmp_path: Path) -> None:
@@ -289,8 +289,3 @@ def test_wrong_tables_are_named(content: str, message: str, results: Results, tm
     (results.root / "plots/curves/mnist-xnor.csv").write_text(content)
     with pytest.raises(ReportError, match=rf"plots/curves/mnist-xnor\.csv.*{message}"):
         build(results, tmp_path / "out")
-
-
-@pytest.mark.filterwarnings("error")
-def test_where_all_seeds_cost_the_same_the_interval_is_a_point() -> None:
-    assert cost_of_pairs([99.5, 99.25], [99.0, 98.75]) == (0.5, 0.5, 0.5)

@@ -6,8 +6,9 @@ A claim that the metrics do not support is replaced by what they do support, or 
 from collections.abc import Callable, Iterator
 
 import pandas as pd
-from scipy.stats import false_discovery_control, ttest_rel
+from scipy.stats import false_discovery_control
 
+from xnornet.pairs import difference
 from xnornet.report import sweep_discussion, tables
 from xnornet.report.prose import HARDLY, claim, listed, two_digits
 from xnornet.report.read import Results
@@ -84,7 +85,7 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
 def _how_sure(results: Results, dataset: str) -> Iterator[str]:
     """How far that depends on the images that were asked for."""
     by_float, by_xnor = (results.right(dataset, v) for v in ("float", "xnor"))
-    by_image = tables.cost_of_pairs(100.0 * by_float, 100.0 * by_xnor)
+    by_image = difference(100.0 * by_float, 100.0 * by_xnor)
     cost = tables.cost_by_seed(results, dataset, "validation_accuracy")
     yield (
         f"That the {len(by_float):,} test images are some of many makes it uncertain by ±{by_image.high - by_image.mean:.2f} points"
@@ -198,8 +199,7 @@ def _corrected(results: Results, dataset: str, compared: list[str]) -> Iterator[
     if not decided or len(compared) < 2:
         return
     by_arm = results.study_rows(dataset).pivot(index="seed", columns="arm", values="validation_accuracy")
-    chances = [ttest_rel(by_arm[arm], by_arm[against[arm]]).pvalue for arm in compared]
-    corrected = false_discovery_control(pd.Series(chances).fillna(1.0))  # no chance where all pairs are equal
+    corrected = false_discovery_control([difference(by_arm[arm], by_arm[against[arm]]).chance for arm in compared])
     left = [f'"{arm}"' for arm, chance in zip(compared, corrected, strict=True) if arm in decided and chance < RISK]
     of_these = {0: "none of these differences remains", len(decided): "all of these differences remain"}
     if len(decided) == 1:

@@ -1,16 +1,13 @@
 """The tables: pandas frames, and what they become in Markdown or on a terminal."""
 
-import warnings
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
-from scipy.stats import ttest_rel
 from sklearn.metrics import precision_recall_fscore_support
 from tabulate import tabulate
 
 from xnornet.layer_table import ratios_table, times_table
+from xnornet.pairs import Difference, difference
 from xnornet.report.prose import digits, two_digits
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import LABELS
@@ -60,27 +57,11 @@ def _interval(results: Results, dataset: str) -> str:
     return f"{cost.low:.2f} to {cost.high:.2f}" if cost else ""
 
 
-class Cost(NamedTuple):
-    """Float less XNOR: mean over the pairs, and its 95 % interval (Student's t)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def cost_of_pairs(by_float: ArrayLike, by_xnor: ArrayLike) -> Cost:
-    """Of what both reached, pair by pair: (N,) each, N at least 2."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # of lost precision, where all pairs differ alike
-        interval = ttest_rel(by_float, by_xnor).confidence_interval(0.95)
-    return Cost(np.subtract(by_float, by_xnor).mean(), *interval)
-
-
-def cost_by_seed(results: Results, dataset: str, accuracy: str) -> Cost | None:
-    """Of a column of accuracies, in points, seed by seed; None where there is one seed."""
+def cost_by_seed(results: Results, dataset: str, accuracy: str) -> Difference | None:
+    """Float less XNOR in a column of accuracies, in points, seed by seed; None where there is one seed."""
     both = [results.by_seed(dataset, variant)[accuracy] for variant in VARIANTS]
     by_float, by_xnor = pd.concat(both, axis=1, join="inner").to_numpy().T
-    return cost_of_pairs(by_float, by_xnor) if len(by_float) > 1 else None
+    return difference(by_float, by_xnor) if len(by_float) > 1 else None
 
 
 def mean_accuracy(results: Results, dataset: str, variant: str) -> float:
