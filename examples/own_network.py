@@ -34,7 +34,7 @@ def network(images: np.ndarray) -> nn.Sequential:
 
 
 def train(model: nn.Sequential, images: np.ndarray, classes: np.ndarray, epochs: int = 10) -> None:
-    """Adam without weight decay; after each step the latent weights are centred and clamped, as in the paper."""
+    """Adam without weight decay; after each step latent weights are centred and clamped, as in the paper's code."""
     x, y = torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(classes).long()
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)

@@ -145,8 +145,10 @@ def _breakdown(curve: pd.DataFrame) -> Iterator[str]:
     if not broken.any():
         return
     first = broken.idxmax()
-    before, worst = best[first], curve.loc[curve.train_loss[first:].idxmax()]
-    found = curve.epoch[(curve.index > first) & (curve.train_loss <= before)]
+    after = curve[first:]
+    found = after[after.train_loss <= best[first]].epoch
+    episode = after[: found.index[0] - first] if len(found) else after
+    worst = episode.loc[episode.train_loss.idxmax()]
     learned = curve.train_accuracy[: first + 1].max()
     yield (
         f"The XNOR network's training broke down on the way: its accuracy on the training images fell from {learned:.0f} % to "

@@ -280,6 +280,10 @@ class Results:
         flags = self.machine()["cpu"]["vector_flags"]
         return "avx2" in flags and "avx512_vpopcntdq" not in flags
 
+    def word(self) -> int:
+        """How many channels it counts at a time where it has few: a lane of AVX-512's popcount, or a packed word."""
+        return 32 if "avx512_vpopcntdq" in self.machine()["cpu"]["vector_flags"] else 64
+
     def counts_in_groups(self) -> bool:
         """Whether it counts some words together, with fewer instructions than the peak's loop (docs/avx512.md)."""
         cpu = self.machine()["cpu"]
