@@ -115,6 +115,8 @@ def test_a_busy_machine_is_said_to_be_one() -> None:
     rows, _ = measure({"dense": TINY["dense"]}, repeats=1, with_peers=False)
     calm = rows.assign(noisy=False, starved=False)
     assert not re.search(r"busy|\* marks", present(calm, PEAKS))
+    assert "one thread" not in present(calm, PEAKS)
+    assert "The plain loop ran on one thread" in present(calm.assign(threads=2), PEAKS)
     busy = rows.assign(noisy=True, starved=True)
     assert re.search(r"\* marks .*The machine was busy", present(busy, PEAKS), re.DOTALL)
 

@@ -123,6 +123,8 @@ def present(rows: pd.DataFrame, peaks: Peaks) -> str:
             "Where a pixel's words, of 32 channels, are a multiple of four (128 channels, 256...), the engine counts "
             "them in groups, with up to an eighth fewer instructions than the popcount loop."
         )
+    if rows.threads.max() > 1:
+        parts.append("The plain loop ran on one thread, all others on more.")
     if rows.starved.any():
         parts.append("The machine was busy with other work: neither times nor ratios are to be trusted.")
     if missing := left_out(rows):
@@ -147,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--layers", nargs="+", metavar="NAME", default=list(LAYERS), help=f"of {', '.join(LAYERS)}")
     parser.add_argument("--repeats", type=int, default=30, help="timed blocks of each contestant (default: 30)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of each contestant (default: 1)")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of all but the plain loop, which has one (default: 1)"
+    )
     parser.add_argument("--no-peers", action="store_true", help="without ONNX Runtime and OpenVINO")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="also write all timings to this file")
     options = parser.parse_args(arguments)

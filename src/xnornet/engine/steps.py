@@ -1,6 +1,6 @@
 """The steps of a program: sizes, tables and, of a convolution, the plan and what becomes of its results."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,47 +104,69 @@ def folded_bytes(shape: Shape, window: Window) -> int:
     return 8 * (shape.height + 2 * window.padding) * width * bits.word_count(shape.depth * window.kernel_width)
 
 
-def _add_fold(
-    program: Program,
-    source: Buffer | None,
-    target: Buffer | None,
-    shape: Shape,
-    padding: int,
-    window: Window,
-) -> None:
-    """Packed images of `shape`, with at least the padding of `window` -> folded ones."""
-    height = shape.height + 2 * window.padding
+@dataclass(frozen=True, eq=False)
+class _Input:
+    """Images as the tiles read them."""
+
+    source: Buffer | None
+    image: int
+    """Bytes of one, as `row` and `pixel` are of those."""
+    row: int
+    pixel: int
+    windows: np.ndarray
+    """int32 (output pixels of a pass,): bytes from `source` to the first word or float of each one's window."""
+
+
+def _as_they_are(
+    source: Buffer | None, image: int, pixel: int, shape: Shape, padding: int, window: Window, batch: int
+) -> _Input:
+    """Images of `shape` with at least the padding of `window`, of so many bytes, and a pixel of so many."""
+    size, row = window.output(shape.height, shape.width), pixel * (shape.width + 2 * padding)
+    start = (padding - window.padding) * (row + pixel)
+    return _Input(source, image, row, pixel, window.pixel_offsets(size, image, row, pixel, batch, start))
+
+
+def _folded(program: Program, source: Buffer | None, shape: Shape, padding: int, window: Window) -> _Input:
+    """Packed images of `shape`, with at least the padding of `window`, folded."""
+    height, image = shape.height + 2 * window.padding, folded_bytes(shape, window)
+    size = window.output(shape.height, shape.width)
+    program.scratch.grow(image * program.batch)
     program.add(
         Kind.FOLD,
         units=row_units(height),
         source=source,
-        target=target,
+        target=program.scratch,
         height=height,
         width=shape.width + 2 * padding,
         channels=shape.depth,
-        out_width=window.output(shape.height, shape.width)[1],
+        out_width=size[1],
         depth=bits.word_count(shape.depth * window.kernel_width),
         kernel_width=window.kernel_width,
         stride=window.stride,
         source_padding=padding - window.padding,
         source_bytes=shape.padded(padding).packed_bytes,
-        target_bytes=folded_bytes(shape, window),
+        target_bytes=image,
     )
+    row = image // height
+    # A folded row has a pixel for each output column: the stride is already in it.
+    pixel = row // size[1]
+    windows = Window(1, 1).pixel_offsets(size, image, row * window.stride, pixel, program.batch)
+    return _Input(program.scratch, image, row, pixel, windows)
 
 
-def _add_running_xors(
-    program: Program, source: Buffer | None, target: Buffer, image_bytes: int, rows: int, group: int
-) -> None:
-    """Packed images of so many bytes and rows -> the same with the words of each group as running xors."""
+def _with_running_xors(program: Program, images: _Input, group: int) -> _Input:
+    """Packed or folded images with the words of each group as running xors."""
+    program.scratch.grow(images.image * program.batch)
     program.add(
         Kind.RUNNING_XORS,
-        units=row_units(rows),
-        source=source,
-        target=target,
+        units=row_units(images.image // images.row),
+        source=images.source,
+        target=program.scratch,
         group=group,
-        source_bytes=image_bytes,
-        target_bytes=image_bytes,
+        source_bytes=images.image,
+        target_bytes=images.image,
     )
+    return replace(images, source=program.scratch)
 
 
 def add_binary_conv(
@@ -160,27 +182,15 @@ def add_binary_conv(
     assert epilogue.mode & ~Mode.RELU in BINARY_MODES, "no tile has code for it"
     assert epilogue.mode != Mode.COUNTS | Mode.RELU, "counts have no ReLU: it belongs into their threshold"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
-    in_group, kind, tiles, unit = weights.group, Kind.BINARY_CONV, BINARY_TILES, BINARY_UNIT
     if weights.folded:
-        image = folded_bytes(shape, window)
-        program.scratch.grow(image * program.batch)
-        _add_fold(program, source, program.scratch, shape, padding, window)
-        source = program.scratch
-        row = image // (shape.height + 2 * window.padding)
-        # A folded row has a pixel for each output column: the stride is already in it.
-        pixel = row // out.width
-        pixels = Window(1, 1).pixel_offsets((out.height, out.width), image, row * window.stride, pixel, program.batch)
+        images = _folded(program, source, shape, padding, window)
     else:
-        image = shape.padded(padding).packed_bytes
-        pixel = 8 * bits.word_count(shape.depth)
-        row = pixel * (shape.width + 2 * padding)
-        start = (padding - window.padding) * (row + pixel)
-        pixels = window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start)
-    if in_group > 1:
+        image, pixel = shape.padded(padding).packed_bytes, 8 * bits.word_count(shape.depth)
+        images = _as_they_are(source, image, pixel, shape, padding, window, program.batch)
+    kind, tiles, unit = Kind.BINARY_CONV, BINARY_TILES, BINARY_UNIT
+    if weights.group > 1:
+        images = _with_running_xors(program, images, weights.group)
         kind, tiles, unit = Kind.RUNNING_CONV, RUNNING_TILES, RUNNING_UNIT
-        program.scratch.grow(image * program.batch)
-        _add_running_xors(program, source, program.scratch, image, image // row, in_group)
-        source = program.scratch
     axes = window.axes(shape.height, shape.width)
     rows, columns = weights.counted_axes(*axes)
     parts = len(weights.tap_sizes) // (rows.kernel * columns.kernel)
@@ -188,7 +198,8 @@ def add_binary_conv(
     groups = whole_groups(rows, columns) if program.batch > 1 else border_groups(rows, columns, parts, tiles)
     pattern, starts = weights.border(*axes, groups)
     plan = make_plan(groups, parts, columns.kernel, program.batch, tiles[0])
-    planned = _planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes, looked_up=LOOKUP)
+    offsets = weights.tap_offsets(images.row, images.pixel)
+    planned = _planned(plan, offsets, weights.tap_sizes, looked_up=LOOKUP)
     if epilogue.mode == Mode.COUNTS:
         assert epilogue.threshold is not None
         # No popcount is -1 or less: channels that only fill up a panel get bits of 0.
@@ -201,12 +212,12 @@ def add_binary_conv(
     program.add(
         kind,
         units=plan.units(out.depth, unit),
-        source=source,
-        source_bytes=image,
+        source=images.source,
+        source_bytes=images.image,
         weights=weights.panels,
-        group=in_group,
+        group=weights.group,
         lookup=LOOKUP_TABLE,
-        pixels=pixels[plan.order],
+        pixels=images.windows[plan.order],
         border=int32(np.tile(pattern, program.batch)[plan.order] * table.strides[0]),
         table=table,
         **planned,
@@ -227,19 +238,18 @@ def add_float_conv(
     assert epilogue.mode & ~Mode.RELU in FLOAT_MODES, "no tile has code for it"
     out = Shape(*window.output(shape.height, shape.width), weights.channels)
     image, pixel = shape.padded(padding).float_bytes, 4 * shape.depth
-    row = pixel * (shape.width + 2 * padding)
-    start = (padding - window.padding) * (row + pixel)
+    images = _as_they_are(source, image, pixel, shape, padding, window, program.batch)
     groups = whole_groups(*window.axes(shape.height, shape.width))
     plan = make_plan(groups, shape.depth, window.kernel_width, program.batch, FLOAT_TILES[0])
     program.work += FLOAT_WORK * _products(shape, window, out)
     program.add(
         Kind.FLOAT_CONV,
         units=plan.units(out.depth, FLOAT_UNIT),
-        source=source,
-        source_bytes=image,
+        source=images.source,
+        source_bytes=images.image,
         weights=weights.panels,
-        pixels=window.pixel_offsets((out.height, out.width), image, row, pixel, program.batch, start),
-        **_planned(plan, weights.tap_offsets(row, pixel), weights.tap_sizes),
+        pixels=images.windows,
+        **_planned(plan, weights.tap_offsets(images.row, images.pixel), weights.tap_sizes),
         **epilogue.fields(out, program.batch, plan),
     )
 
