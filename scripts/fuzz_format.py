@@ -42,14 +42,14 @@ class Guided(random.Random):
 
 
 def target() -> tuple[Callable[[random.Random, int], None], Counter[str]]:
-    """(what is fuzzed: one choice of damage or edit to one of three networks, counts of what became of the files)."""
+    """(what is fuzzed: one choice of damage or edit to one of four networks, counts of what became of the files)."""
     from tests.engine import mutations, networks  # noqa: PLC0415 (the tests' package is found by now)
 
     from xnornet.engine import nodes as limits  # noqa: PLC0415
 
     limits.LIMIT_WORK = 1 << 24  # edited networks are run, in NumPy too
     originals = []
-    for nodes in (networks.RESIDUAL, networks.SCALED, networks.POINT):
+    for nodes in (networks.RESIDUAL, networks.SCALED, networks.POINT, networks.MANY_CHANNELS):
         network = networks.build(nodes)
         with tempfile.TemporaryDirectory() as folder:
             network.save(Path(folder) / "network")
@@ -57,7 +57,7 @@ def target() -> tuple[Callable[[random.Random, int], None], Counter[str]]:
     seen: Counter[str] = Counter()
 
     def one(rng: random.Random, number: int) -> None:
-        network, data = originals[number % 3]
+        network, data = originals[number % 4]
         if rng.random() < 0.5:
             seen[f"damaged, {mutations.survive(network, mutations.damaged(data, rng))}"] += 1
         else:

@@ -13,7 +13,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tests.engine.networks import random_tensors, run
+from tests.engine.networks import random_tensors, run_and_doubt
 from xnornet.engine import FormatError, Graph, PackedNetwork
 from xnornet.engine.file import ENTRY, _digest
 
@@ -160,8 +160,9 @@ def survive_edit(network: PackedNetwork, edited_data: bytes) -> str:
     images = before_a_guard(np.random.default_rng(0).integers(0, 256, (2, *loaded.image_shape), dtype=np.uint8))
     logits = loaded(images)
     with np.errstate(all="ignore"):
-        wanted = run(loaded, images)
+        wanted, doubt = run_and_doubt(loaded, images)
     # An extreme value overflows in float32 at another place than in float64.
     if np.isfinite(wanted).all() and abs(wanted).max() < 1e6:
-        assert np.allclose(logits, wanted, rtol=1e-3, atol=1e-2), "an edited network does not run as NumPy runs it"
+        alike = np.isclose(logits, wanted, rtol=1e-3, atol=1e-2).all(axis=1)
+        assert (alike | doubt).all(), "an edited network does not run as NumPy runs it"
     return "ran"

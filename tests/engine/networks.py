@@ -131,13 +131,19 @@ def random_tensors(graph: Graph, seed: int) -> dict[str, np.ndarray]:
 
 def run(network: PackedNetwork, images: np.ndarray) -> np.ndarray:
     """The logits, node by node in NumPy. Bits are +-1 here."""
+    return run_and_doubt(network, images)[0]
+
+
+def run_and_doubt(network: PackedNetwork, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The logits, and whether an image has a float so near its threshold that rounding may decide the bit: (N,)."""
     values: dict[str, np.ndarray] = {"image": images}
+    doubt = np.zeros(len(images), bool)
     for node in network.graph.nodes:
-        _run_node(network, node, values)
-    return values[network.graph.logits][:, 0, 0]
+        _run_node(network, node, values, doubt)
+    return values[network.graph.logits][:, 0, 0], doubt
 
 
-def _run_node(network: PackedNetwork, node: Node, values: dict[str, np.ndarray]) -> None:  # noqa: PLR0912
+def _run_node(network: PackedNetwork, node: Node, values: dict[str, np.ndarray], doubt: np.ndarray) -> None:  # noqa: PLR0912
     x = values[node.input]
     tensors = {key.rpartition(".")[2]: v for key, v in network.tensors.items() if key.rpartition(".")[0] == node.name}
     (height, width), stride, padding = node.kernel, node.stride, node.padding
@@ -180,5 +186,8 @@ def _run_node(network: PackedNetwork, node: Node, values: dict[str, np.ndarray])
     if node.output is not None:
         values[node.output] = y
     if node.bits is not None:
-        above = y >= tensors.get("threshold", np.float32(0))
+        threshold = tensors.get("threshold", np.float32(0))
+        above = y >= threshold
+        if not node.counts and not (node.op == "batch_norm" and node.relu):  # counts are exact, and so is ReLU's 0
+            doubt |= (abs(y - threshold) < 2e-6 * abs(y).max()).any(axis=(1, 2, 3))
         values[node.bits] = np.where(above if flip is None else above ^ flip, 1, -1)
