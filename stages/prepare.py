@@ -1,6 +1,6 @@
 """Get a data set, verify it and write it in prepared form: data/<dataset>.safetensors."""
 
-from xnornet.data import prepare
+from xnornet.data.prepare import prepare
 from xnornet.files import write_json
 from xnornet.params import load
 from xnornet.stage import arguments, stage

@@ -1,8 +1,10 @@
 """Train one network on one data set and test it once: models/<dataset>-<variant>.safetensors, metrics, plots."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-from xnornet.data import Prepared, prepare
+from xnornet.data import Prepared
 from xnornet.files import md5
 from xnornet.nn.checkpoint import Checkpoints, key
 from xnornet.nn.record import write_outputs
@@ -18,7 +20,9 @@ def main() -> None:
     settings = params.dataset(dataset)
     path = Path(f"data/{dataset}.safetensors")
     if not path.exists():  # without DVC, which makes it first
-        prepare(dataset, settings.data).save(path)
+        prepare = [sys.executable, str(Path(__file__).with_name("prepare.py")), dataset]
+        if status := subprocess.run(prepare, check=False).returncode:
+            sys.exit(status)
     data, data_md5 = Prepared.load(path), md5(path)
     name = f"{dataset}-{variant}"
     run_key = key(settings.of_training(variant), params.runtime.model_dump(), data_md5)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from xnornet.data import Prepared, prepare
+from xnornet.data import Prepared
+from xnornet.data.prepare import prepare
 from xnornet.params import Params, load
 
 ROOT = Path(__file__).parents[1]

@@ -109,6 +109,28 @@ def test_a_stage_lists_the_code_it_imports_and_no_other(name: str) -> None:
     assert not stale, "a dependency of the stage, but not imported"
 
 
+# The blocks of params.yaml whose values a stage hands on; `pace` has single ones, see below.
+OWN = "${item.dataset}."
+READ = {
+    "machine": set(),
+    "prepare": {f"{OWN}data"},
+    "train": {"runtime", *(OWN + block for block in ("data", "model", "split", "training", "${item.variant}"))},
+    "seeds": {"runtime", *(OWN + block for block in ("seeds", "model", "split", "training", "${item.variant}"))},
+    "study": {"runtime", "study", *(OWN + block for block in ("study", "model", "split", "training"))},
+    "export": {f"{OWN}model", f"{OWN}split"},
+    "bench": {"bench", "runtime.seed", f"{OWN}model"},
+    "layers": {"bench.peers", "layers"},
+    "sweep": {"sweep.passes", "sweep.repeats", "sweep.seconds_per_point", "sweep.${item.axis}"},
+    "report": {"datasets"},
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_stage_lists_the_parameters_it_reads(name: str) -> None:
+    assert set(STAGES[name].get("params", [])) == READ[name]
+    assert STAGES.keys() - READ.keys() == {"pace"}
+
+
 # What of a recipe does not decide how long a step takes; the XNOR network is timed in the float one's batches.
 WITHOUT_EFFECT_ON_PACE = {"epochs", "learning_rate", "schedule", "warmup_epochs", "restarts"}
 

@@ -77,6 +77,16 @@ def test_more_seeds_or_fewer_train_none_again(train: Trainer, settings: DatasetP
     assert len(train.titles) == 2
 
 
+def test_results_of_other_code_are_not_taken_up(
+    train: Trainer, settings: DatasetParams, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = settings.model_copy(update={"seeds": 2})
+    train(two, tmp_path)
+    monkeypatch.setattr(under_test, "SOURCE", under_test.SOURCE + "\n")
+    train(two, tmp_path)
+    assert train.titles == ["digits, seed 8"] * 2
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"test_accuracy": 50.0}', '{"test_accuracy": "x", "validation_accuracy": 1}']
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from xnornet.bench import packed
-from xnornet.data import prepare
+from xnornet.data.prepare import prepare
 from xnornet.files import md5
 from xnornet.nn import save_model, training
 from xnornet.nn.checkpoint import Checkpoints

@@ -9,7 +9,7 @@ import torch
 
 from xnornet.bench import pace
 from xnornet.bench.pace import time_steps
-from xnornet.data import prepare
+from xnornet.data.prepare import prepare
 from xnornet.nn import binary_layers
 from xnornet.nn.loop import Run
 from xnornet.params import Optimization, ParamsError, Runtime, Training, load

@@ -18,7 +18,10 @@ from xnornet.data import sources
 
 
 class Server:
-    """Files by name, how each request went, and what goes wrong: a function from body to (status, bytes sent)."""
+    """Files by name, how each request went, and what goes wrong.
+
+    A fault is a function of the body to send, to (status, bytes sent) or to all that is sent, header included.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -34,7 +37,12 @@ class Server:
                 if body is None:
                     self.send_error(404)
                     return
-                status, sent = outer.faults.pop(0)(body) if outer.faults else (200, body)
+                fault = outer.faults.pop(0)(body) if outer.faults else (200, body)
+                if isinstance(fault, bytes):
+                    self.wfile.write(fault)
+                    self.close_connection = True
+                    return
+                status, sent = fault
                 if status != 200:
                     self.send_error(status)
                     return

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save as serialize
 
-from xnornet.data import DataError, Images, Prepared, prepare
+from xnornet.data import DataError, Images, Prepared
+from xnornet.data.prepare import prepare
 from xnornet.params import Data
 
 DIGITS = Data(seed=0, test=397)

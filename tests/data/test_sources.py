@@ -8,7 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from xnornet.data import DataError, prepare, sources
+from xnornet.data import DataError, sources
+from xnornet.data.prepare import prepare
 from xnornet.params import Data, ParamsError
 
 from .conftest import Server
@@ -38,6 +39,15 @@ def whole(body: bytes) -> tuple[int, bytes]:
     return 200, body
 
 
+def broken_off(_: bytes) -> bytes:
+    """In chunks, of which the second is shorter than it says."""
+    return b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n400\r\nabcd"
+
+
+def no_reply(_: bytes) -> bytes:
+    return b"PROXY: not today\r\n\r\n"
+
+
 def stalling(_: bytes) -> tuple[int, None]:
     return 200, None
 
@@ -56,7 +66,7 @@ def test_download(name: str, server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("fault", [altered, truncated, failing, missing])
+@pytest.mark.parametrize("fault", [altered, truncated, failing, missing, broken_off, no_reply])
 def test_a_damaged_download_is_fetched_again(name: str, fault: object, server: Server, tmp_path: Path) -> None:
     server.faults = [whole, fault]
     assert len(prepare(name, AS_IT_COMES, tmp_path).test) == 20
@@ -64,7 +74,7 @@ def test_a_damaged_download_is_fetched_again(name: str, fault: object, server: S
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("fault", [altered, truncated, failing, missing])
+@pytest.mark.parametrize("fault", [altered, truncated, failing, missing, broken_off, no_reply])
 def test_a_download_that_stays_damaged_is_an_error(name: str, fault: object, server: Server, tmp_path: Path) -> None:
     server.faults = [fault] * 20
     with pytest.raises(DataError, match=rf"{name} could not be downloaded in 3 attempts .*set XNORNET_DATA"):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ def test_checkpoints_of_other_parameters_are_not_taken_up(tmp_path: Path) -> Non
     assert Checkpoints(tmp_path, key({"epochs": 2})).load(torch.device("cpu")) is None
     state = Checkpoints(tmp_path, key({"epochs": 1})).load(torch.device("cpu"))
     assert state is not None and torch.equal(state["model"], torch.ones(3))
+
+
+@pytest.mark.parametrize("part", ["nn", "data/prepared.py", "params"])
+def test_other_code_is_another_training(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert under_test.PACKAGE / part in under_test.CODE
+    copy = tmp_path / "copy"
+    (shutil.copytree if "." not in part else shutil.copy)(under_test.PACKAGE / part, copy)
+    others = tuple(path for path in under_test.CODE if path != under_test.PACKAGE / part)
+    monkeypatch.setattr(under_test, "CODE", (*others, copy))
+    before = key("parameters")
+    changed = next(copy.rglob("*.py")) if copy.is_dir() else copy
+    changed.write_text(changed.read_text() + "\n")
+    assert key("parameters") != before
 
 
 def test_a_checkpoint_is_never_executed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

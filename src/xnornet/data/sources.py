@@ -4,6 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +99,8 @@ def download(name: str, fetch: Callable[[], object]) -> None:
                 fetch()
                 return
             # EOFError, ValueError: an archive that ends early. RuntimeError: torchvision, when nothing matches its md5.
-            except (OSError, EOFError, RuntimeError, ValueError) as error:
+            # HTTPException: a reply that is cut short or is none, as a proxy may send.
+            except (OSError, EOFError, RuntimeError, ValueError, HTTPException) as error:
                 if attempt == ATTEMPTS:
                     reason = " ".join(str(error).split())
                     raise DataError(

@@ -18,7 +18,7 @@ import torchvision
 from xnornet.files import atomic
 
 PACKAGE = Path(__file__).parents[1]
-CODE = (PACKAGE / "nn", PACKAGE / "data", PACKAGE / "params")
+CODE = (PACKAGE / "nn", PACKAGE / "data/prepared.py", PACKAGE / "params")
 KEPT = 2
 DIGEST = hashlib.sha256().digest_size
 OVERHEAD = 0.02  # checkpoints may take this share of the training time

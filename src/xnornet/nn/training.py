@@ -29,8 +29,8 @@ def fit(
     """Train one network on the training images, watched on the validation images; the test images are not looked at.
 
     With `checkpoints`, goes on where an earlier, killed call stopped, to the same end. Errors, before any work:
-    ParamsError (device, threads, batch size, crop, cutout), DataError (split). TrainingError when the loss is no longer
-    finite.
+    ParamsError (device, threads, batch size, crop, cutout), DataError (split, image size). TrainingError when the loss
+    is no longer finite.
     """
     device, recipe = _set_up_torch(runtime), params.variant(variant)
     if recipe.precision == "bfloat16" and device.type == "cpu" and not has_bfloat16():
