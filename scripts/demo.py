@@ -10,7 +10,7 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
-from workspace import ROOT, copy_repository, edit_params
+from workspace import ROOT, copy_repository, edit_params, environment
 
 MARK = ".xnornet-demo"  # made by this script, which may therefore remove the folder
 
@@ -55,7 +55,7 @@ def main() -> None:
     (folder / MARK).touch()
     copy_repository(folder)
     shorten(folder)
-    status = subprocess.run(["dvc", "repro"], cwd=folder, check=False).returncode
+    status = subprocess.run(["dvc", "repro"], cwd=folder, env=environment(folder), check=False).returncode
     if status:
         sys.exit(status)
     report = (folder / "REPORT.md").read_text(encoding="utf-8")

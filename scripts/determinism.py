@@ -30,7 +30,7 @@ def train(folder: Path, dataset: str, threads: int, device: str, variables: dict
     """(model file, test accuracy) of the XNOR network."""
     edit_params(folder, {"runtime.threads": threads, "runtime.device": device})
     command = [sys.executable, "stages/train.py", dataset, "xnor"]
-    subprocess.run(command, cwd=folder, env=environment(folder) | variables, check=True, capture_output=True)
+    subprocess.run(command, cwd=folder, env=environment(folder) | variables, check=True, stdout=subprocess.DEVNULL)
     metrics = json.loads((folder / f"metrics/train/{dataset}-xnor.json").read_text(encoding="utf-8"))
     model = (folder / f"models/{dataset}-xnor.safetensors").read_bytes()
     return model, metrics[dataset]["xnor"]["test_accuracy"]

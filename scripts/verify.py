@@ -43,7 +43,9 @@ def main() -> None:
 
 def dvc(*arguments: str) -> str:
     """What `dvc ARGUMENTS` prints."""
-    done = subprocess.run(["dvc", *arguments], cwd=ROOT, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", *arguments], cwd=ROOT, check=False, capture_output=True, text=True
+    )
     if done.returncode:
         sys.exit(f"error: dvc {arguments[0]} failed: {done.stderr.strip()}")
     return done.stdout
@@ -99,7 +101,11 @@ def packed(lock: dict[str, Any]) -> Iterator[str]:
 
 def readme() -> Iterator[str]:
     """Whether README.md shows REPORT.md's tables."""
-    if updated() != (ROOT / "README.md").read_text(encoding="utf-8"):
+    if not (ROOT / "README.md").is_file():
+        yield "README.md is missing"
+    elif not (ROOT / "REPORT.md").is_file():
+        return  # DVC has said so
+    elif updated() != (ROOT / "README.md").read_text(encoding="utf-8"):
         yield "README.md: its tables are not REPORT.md's: run scripts/readme.py"
 
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ("dvc.lock", "metrics", "plots", "REPORT.md", "models")
@@ -30,20 +30,21 @@ def copy_repository(folder: Path) -> None:
         if name.split("/")[0] not in RESULTS and (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    subprocess.run(["dvc", "config", "core.no_scm", "true"], cwd=folder, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "config", "core.no_scm", "true"], cwd=folder, check=True)
 
 
 def edit_params(folder: Path, changes: dict[str, Any]) -> None:
     """Replace values of `folder`/params.yaml, given by dotted keys."""
     path = folder / "params.yaml"
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    yaml = YAML()  # DVC's reader, and the stages': for others, `0100` is 64
+    values = yaml.load(path)
     for key, value in changes.items():
         *blocks, last = key.split(".")
         block = values
         for name in blocks:
             block = block[name]
         block[last] = value
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    yaml.dump(values, path)
 
 
 def cut_to_seconds(folder: Path, datasets: list[str]) -> None:

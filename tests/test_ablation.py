@@ -1,5 +1,7 @@
 """Leaving out a stage: what it adds says nothing of the image any more, and all else stays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,8 @@ from torch import nn
 
 from xnornet import ablation as under_test
 from xnornet.ablation import _silenced, without_stages
-from xnornet.data import Images, Prepared, prepare
+from xnornet.data import Images, Prepared
+from xnornet.data.prepare import prepare
 from xnornet.nn import ResNet18, build_model
 from xnornet.nn.evaluate import accuracy, predict
 from xnornet.params import Data, Split
@@ -83,6 +86,17 @@ def test_the_variance_is_that_of_the_stream(shapes: Prepared, model: ResNet18) -
     for number, behind in enumerate(wanted, 1):
         variance = behind.var(dim=(0, 2, 3)).mean().item()
         assert seen[f"stage{number}"]["stream_variance"] == pytest.approx(variance, rel=1e-3)
+
+
+def test_a_remainder_of_images_has_no_batch_of_its_own(shapes: Prepared, model: ResNet18) -> None:
+    """One of a single image would have no mean but its own, and a variance that counts as much as the others'."""
+    data = replace(shapes, train=shapes.train.take(np.arange(600) % len(shapes.train)))
+    _, validation = data.split(501, SPLIT.seed)
+    with torch.inference_mode():
+        stream = model.stem(model.normalize(torch.from_numpy(validation.images).permute(0, 3, 1, 2)))
+        behind = model.blocks[1](model.blocks[0](stream))
+    seen = without_stages(model, data, Split(seed=SPLIT.seed, validation=501))["stages"]
+    assert seen["stage1"]["stream_variance"] == pytest.approx(behind.var(dim=(0, 2, 3)).mean().item(), rel=1e-3)
 
 
 def test_images_are_taken_from_all_over_the_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,6 +153,8 @@ def other_data(path: Path) -> None:
         ("REPORT.md", append("Better than ever.\n"), "REPORT.md is modified"),
         ("README.md", replace("digits, LeNet-5", "DIGITS"), "README.md: its tables are not REPORT.md's"),
         ("data/digits.safetensors", other_data, "data/digits.safetensors is modified"),
+        ("REPORT.md", Path.unlink, "REPORT.md is deleted"),
+        ("README.md", Path.unlink, "README.md is missing"),
         ("README.md", replace("<!-- /summary -->", ""), "README.md must have one place marked <!-- summary: ... -->"),
     ],
 )

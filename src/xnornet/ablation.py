@@ -31,26 +31,28 @@ def without_stages(model: nn.Module, data: Prepared, split: Split) -> dict[str, 
     _, validation = data.split(split.validation, split.seed)
     # From all over the set, which may be in order.
     some = validation.take(np.arange(0, len(validation), -(-len(validation) // SEEN_ON)))
-    images, labels = torch.from_numpy(some.images), torch.from_numpy(some.labels).long()
+    labels = torch.from_numpy(some.labels).long()
+
+    def accuracy_now() -> float:  # in one batch: means and variances are of all images
+        return accuracy(predict(model, torch.from_numpy(some.images), len(some)), labels)
+
     blocks: list[Block] = list(model.blocks)  # type: ignore[arg-type]
     parts = [blocks[start : start + 2] for start in range(0, len(blocks), 2)]
-    variances: list[list[float]] = [[] for _ in parts]
+    variances: list[float] = []
     # Within each channel: what is the same for all images and pixels, the next BatchNorm takes away.
     hooks = [
-        part[-1].register_forward_hook(
-            lambda _, __, stream, seen=seen: seen.append(stream.var(dim=(0, 2, 3)).mean().item())
-        )
-        for part, seen in zip(parts, variances, strict=True)
+        part[-1].register_forward_hook(lambda _, __, stream: variances.append(stream.var(dim=(0, 2, 3)).mean().item()))
+        for part in parts
     ]
-    whole = accuracy(predict(model, images), labels)
+    whole = accuracy_now()
     for hook in hooks:
         hook.remove()
-    result: dict[str, Any] = {"images": len(images), "accuracy": round(whole, 4)}
-    for number, (part, seen) in enumerate(zip(parts, variances, strict=True), 1):
+    result: dict[str, Any] = {"images": len(some), "accuracy": round(whole, 4)}
+    for number, (part, variance) in enumerate(zip(parts, variances, strict=True), 1):
         with _silenced(part):
-            without = accuracy(predict(model, images), labels)
-        variance = float(f"{sum(seen) / len(seen):.4g}")  # of batches of the same size, but for the last
-        result[f"stage{number}"] = {"accuracy_without": round(without, 4), "stream_variance": variance}
+            without = accuracy_now()
+        shown = {"accuracy_without": round(without, 4), "stream_variance": float(f"{variance:.4g}")}
+        result[f"stage{number}"] = shown
     return {"stages": result}
 
 

@@ -70,7 +70,7 @@ def time_network(
     metrics: dict[str, Any] = {}
     rows: list[dict[str, Any]] = []
     with timing_lock(), tempfile.TemporaryDirectory(prefix="xnornet-") as folder:
-        exports = _Exports(float_model, images_uint8, Path(folder)) if peers else None
+        exports = Exports(float_model, images_uint8, Path(folder)) if peers else None
         for batch in batches:
             images = np.ascontiguousarray(images_uint8[:batch])
             for count in counts:
@@ -99,7 +99,7 @@ def _check(images: Array, batches: Sequence[int], threads: Sequence[int]) -> lis
 
 
 def _line_up(
-    model: nn.Module, packed: Packed, images: Array, count: int, exports: "_Exports | None"
+    model: nn.Module, packed: Packed, images: Array, count: int, exports: "Exports | None"
 ) -> tuple[dict[str, Contestant], dict[str, str]]:
     """Build and verify, see `line_up`; all but the packed network and torch's float32 are optional."""
     with torch.inference_mode():
@@ -161,14 +161,16 @@ def _forward(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
         return model(x)
 
 
-class _Exports:
+class Exports:
     """The float twin as ONNX files, made when first asked for: `float32()` and `int8()` give their paths.
 
-    The batch size of the files is free. SkippedError where a package for it is missing.
+    images: uint8 (N, H, W, C), up to 64 of which, from all over them (they may be in order), calibrate int8. The batch
+    size of the files is free. SkippedError where a package for it is missing.
     """
 
     def __init__(self, model: nn.Module, images: Array, folder: Path) -> None:
-        self._model, self._images, self._folder = model, images, folder
+        self._model, self._folder = model, folder
+        self._images = images[:: -(-len(images) // _CALIBRATION_IMAGES)]
 
     def float32(self) -> Path:
         path = self._folder / "float32.onnx"
@@ -205,7 +207,7 @@ class _Exports:
                 q.quantize_static(
                     shaped,
                     path,
-                    _calibration(q.CalibrationDataReader, self._images[:_CALIBRATION_IMAGES]),
+                    _calibration(q.CalibrationDataReader, self._images),
                     quant_format=q.QuantFormat.QDQ,
                     op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool"],
                     per_channel=True,

@@ -79,7 +79,7 @@ class Timing:
 
     @classmethod
     def of_passes(cls, passes: Sequence["Timing"]) -> "Timing":
-        """Summarize timings of one contestant that were made some time apart: the median pass, and how they disagree.
+        """Summarize timings of one contestant that were made some time apart: medians of their medians and quartiles.
 
         The spread within one pass does not see what lasts longer than it: a clock rate that drifts, memory that lies
         differently in the next process. ValueError for none.

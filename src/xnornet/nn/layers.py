@@ -78,14 +78,17 @@ class _Xnor:
     def finish(self, y: Tensor, x: Tensor) -> Tensor:
         """What follows the product y of the signs of x: scale, K, and bias or BatchNorm, if not in it already."""
         channels = (1, -1) + (1,) * (y.dim() - 2)
-        scale, bias = (None, self.bias) if self.training else self.scale_and_bias()
-        if scale is not None:
-            y = y * scale.view(channels)
+        if self.training:
+            if self.input_scaling:
+                y = y * self.input_scale(x)
+                if self.bias is not None:  # which `operands` gave to the product where there is no K
+                    y = y + self.bias.view(channels)
+            return y if self.norm is None else self.norm(y)
+        scale, bias = self.scale_and_bias()
+        y = y * scale.view(channels)
         if self.input_scaling:
             y = y * self.input_scale(x)
-        if bias is not None and (self.input_scaling or not self.training):
-            y = y + bias.view(channels)
-        return self.norm(y) if self.norm is not None and self.training else y
+        return y if bias is None else y + bias.view(channels)
 
     def input_scale(self, x: Tensor) -> Tensor:
         """K (Rastegari et al. 2016, eq. 11)."""
