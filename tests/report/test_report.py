@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render, render_card
+from xnornet.report.figures import answers as answers_figure
 from xnornet.report.prose import digits
 from xnornet.report.tables import per_class
 
@@ -119,6 +122,43 @@ def test_accuracy_within_a_class_is_no_precision(results: Results) -> None:
     assert seen["XNOR: precision"].tolist() == ["100.0 %", "80.0 %"]
 
 
+def test_answers_stand_under_their_images(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sheet has every second of 200 test images, each here in a grey of its own."""
+    tiles = np.arange(100, dtype=np.uint8).reshape(10, 10).repeat(28, 0).repeat(28, 1)
+    Image.fromarray(tiles).save(results.root / "plots/samples/mnist.png")
+    classes = [f"class {index}" for index in range(200)]
+    for variant, mistakes in (("float", [114]), ("xnor", [6, 114, 7])):
+        predicted = ["none" if index in mistakes else name for index, name in enumerate(classes)]
+        answers = pd.DataFrame({"actual": classes, "predicted": predicted})
+        answers.to_csv(results.root / f"plots/predictions/mnist-{variant}.csv", index=False)
+    greys, titles, imshow, set_title = {}, {}, Axes.imshow, Axes.set_title
+
+    def shown(axes: Axes, picture: Any, **options: Any) -> Any:
+        assert picture.shape == (28, 28) and len(np.unique(picture)) == 1
+        greys[axes] = int(picture[0, 0])
+        return imshow(axes, picture, **options)
+
+    def named(axes: Axes, title: str, **options: Any) -> Any:
+        titles[axes] = title
+        return set_title(axes, title, **options)
+
+    monkeypatch.setattr(Axes, "imshow", shown)
+    monkeypatch.setattr(Axes, "set_title", named)
+    answers_figure(results, tmp_path, "mnist")
+    assert list(greys.values())[:3] == [57, 3, 0], "mistakes of both first, then of one"
+    assert len(greys) > 3 and {axes: f"class {2 * grey}" for axes, grey in greys.items()} == titles
+
+
+def test_means_of_two_accuracies_are_rounded_alike(results: Results, change: Callable[..., None]) -> None:
+    """92.145 and 88.355 in floats: the one is a little less, the other a little more."""
+    for variant, each in (("float", [91.95, 92.34]), ("xnor", [88.34, 88.37])):
+        over = {"mean": float(np.mean(each)), "std": 0.1, "runs": 2}
+        change(f"metrics/seeds/mnist-{variant}.json", "mnist", variant, seeds=over)
+    text = " ".join(render(results).split())
+    assert "92.15 ± 0.10 %" in text and "88.36 ± 0.10 %" in text and "3.79 points" in text
+    assert "(92.15 to 88.36 %, means over the seeds)" in text
+
+
 def test_noisy_times_are_marked_at_a_glance(results: Results, change: Callable[..., None]) -> None:
     glance = "\n".join(render(results).split("## At a glance")[1].split("## Accuracy")[0].split("**")[2:])
     assert "faster |" in glance and "*" not in glance
@@ -211,6 +251,8 @@ def test_a_missing_file_is_named(path: str, results: Results, tmp_path: Path) ->
         ("metrics/pace/mnist.json", ("mnist", "pace", "xnor", "iqr_seconds")),
         ("metrics/study/mnist.json", ("mnist", "study", "paper", "low")),
         ("metrics/machine.json", ("usable_cores",)),
+        ("metrics/machine.json", ("cpu", "vendor")),
+        ("metrics/settings/mnist-xnor.json", ("optimization", "gradient")),
         ("metrics/layers.json", ("layers", "peak_popcount_gmacs")),
         ("metrics/packed/mnist.json", ("mnist", "packed", "same_answers")),
         ("metrics/time/mnist-float.json", ("mnist", "float", "threads")),
@@ -256,6 +298,41 @@ def test_wrong_values_are_named_with_file_and_key(results: Results, change: Call
         render(results)
     (results.root / "metrics/train/mnist-xnor.json").write_text("{")
     with pytest.raises(ReportError, match="is not JSON"):
+        render(results)
+
+
+@pytest.mark.parametrize("value", [None, "98", [98.0]])
+@pytest.mark.parametrize(
+    ("path", "keys", "name"),
+    [
+        ("metrics/train/mnist-xnor.json", ("mnist", "xnor"), "test_accuracy"),
+        ("metrics/seeds/mnist-float.json", ("mnist", "float", "seeds"), "runs"),
+        ("metrics/settings/mnist-xnor.json", ("optimization",), "cutmix"),
+        ("metrics/layers.json", ("layers",), "peak_float32_gmacs"),
+    ],
+)
+def test_what_should_be_a_number_is_named(
+    path: str, keys: tuple[str, ...], name: str, value: Any, results: Results, change: Callable[..., None]
+) -> None:
+    change(path, *keys, **{name: value})
+    with pytest.raises(ReportError, match=re.escape(f"{path}: {'.'.join([*keys, name])} is {value!r}, not a number")):
+        render(results)
+
+
+@pytest.mark.parametrize(
+    "path", ["plots/sweeps/batch.csv", "plots/seeds/mnist-xnor.csv", "plots/curves/mnist-xnor.csv"]
+)
+def test_a_cell_that_should_be_a_number_is_named(path: str, results: Results, tmp_path: Path) -> None:
+    rows = pd.read_csv(results.root / path).astype(object)
+    rows.iloc[0, -1] = "much"
+    rows.to_csv(results.root / path, index=False)
+    with pytest.raises(ReportError, match=f"{path}: column {rows.columns[-1]} has a cell that is not a number"):
+        build(results, tmp_path / "out")
+
+
+def test_a_study_without_arms_is_named(results: Results) -> None:
+    (results.root / "metrics/study/mnist.json").write_text('{"mnist": {"study": {}}}')
+    with pytest.raises(ReportError, match=r"metrics/study/mnist\.json has no arms"):
         render(results)
 
 

@@ -10,7 +10,7 @@ from scipy.stats import false_discovery_control
 
 from xnornet.pairs import difference
 from xnornet.report import sweep_discussion, tables
-from xnornet.report.prose import HARDLY, claim, listed, two_digits
+from xnornet.report.prose import HARDLY, claim, half_up, listed, two_digits
 from xnornet.report.read import Results
 
 FITS = 99
@@ -62,9 +62,9 @@ def _accuracy(results: Results, dataset: str) -> Iterator[str]:
     over = claim(results.seeds(dataset, "xnor")["runs"] > 1, ", means over the seeds")
     yield claim(
         cost > 0,
-        f"On {results.title(dataset)}, binarization costs {cost:.2f} points of test accuracy "
-        f"({means[0]:.2f} to {means[1]:.2f} %{over}), each network trained by its own recipe.",
-        f"On {results.title(dataset)}, binarization costs nothing: {means[1]:.2f} %, float {means[0]:.2f} %{over}.",
+        f"On {results.title(dataset)}, binarization costs {half_up(cost)} points of test accuracy "
+        f"({half_up(means[0])} to {half_up(means[1])} %{over}), each network trained by its own recipe.",
+        f"On {results.title(dataset)}, binarization costs nothing: {half_up(means[1])} %, float {half_up(means[0])} %{over}.",
     )
     yield from _how_sure(results, dataset)
     packed, recipe = results.packed(dataset), results.settings(dataset, "xnor")["optimization"]
@@ -147,7 +147,7 @@ def _breakdown(curve: pd.DataFrame) -> Iterator[str]:
     first = broken.idxmax()
     after = curve[first:]
     found = after[after.train_loss <= best[first]].epoch
-    episode = after[: found.index[0] - first] if len(found) else after
+    episode = after.loc[: found.index[0]] if len(found) else after
     worst = episode.loc[episode.train_loss.idxmax()]
     learned = curve.train_accuracy[: first + 1].max()
     yield (
@@ -166,12 +166,15 @@ def _study(results: Results, dataset: str) -> Iterator[str]:
     runs, against = first[1]["runs"], results.compared_with(dataset)
     losses = results.study_rows(dataset).pivot(index="seed", columns="arm", values="train_loss")
     alike = {arm for arm, _ in others if losses[arm].equals(losses[against[arm]])}
-    same = [f'"{arm}"' for arm, _ in others if arm in alike]  # what they change never took effect
-    lower = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["high"] < 0]
-    higher = [f'"{arm}" ({v["difference"]:+.2f} points)' for arm, v in others if v["low"] > 0]
-    open_ = [
-        f'"{arm}" ({v["difference"]:+.2f})' for arm, v in others if v["low"] <= 0 <= v["high"] and arm not in alike
-    ]
+    same, lower, higher, open_ = list[str](), list[str](), list[str](), list[str]()
+    for arm, v in others:
+        difference_to = f'"{arm}" ({v["difference"]:+.2f}'
+        if arm in alike:  # what it changes never took effect
+            same.append(f'"{arm}"')
+        elif v["low"] <= 0 <= v["high"]:
+            open_.append(f"{difference_to})")
+        else:
+            (higher if v["low"] > 0 else lower).append(f"{difference_to} points)")
     verdicts = [
         claim(bool(higher), f"validation accuracy is higher with {listed(higher)}"),
         claim(bool(lower), f"{'it' if higher else 'validation accuracy'} is lower with {listed(lower)}"),

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 from sklearn.metrics import confusion_matrix
 
-from xnornet.report.prose import digits
+from xnornet.report.prose import digits, half_up
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import BLACK, COLOURS, GREEN, GREY, LABELS, PURPLE, SKY, figure, measured_on
 
@@ -57,7 +57,7 @@ def test_error(results: Results, folder: Path) -> None:
                 if len(errors) > 1:
                     axes.plot([name] * len(errors), errors, "o", color="white", markeredgecolor=BLACK, markersize=7)
                 place = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(f"{mean:.2f} %", (name, errors.max()), **place)
+                axes.annotate(f"{100 - float(half_up(100 - mean)):.2f} %", (name, errors.max()), **place)
                 highest = max(highest, errors.max())
             axes.set(title=results.title(dataset), ylim=(0, 1.15 * highest or 1))  # room for the numbers
             axes.grid(axis="x", visible=False)

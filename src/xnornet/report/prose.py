@@ -1,5 +1,7 @@
 """What all sentences of the report share: a claim is looked up before it is made."""
 
+from decimal import ROUND_HALF_UP, Decimal
+
 HARDLY = 1.1
 """Up to which ratio numbers count as the same: that of a noisy timing."""
 
@@ -7,6 +9,11 @@ HARDLY = 1.1
 def claim(holds: bool, sentence: str, otherwise: str = "") -> str:
     """`sentence` if it holds, else `otherwise`."""
     return sentence if holds else otherwise
+
+
+def half_up(value: float) -> str:
+    """With two decimals. Means of two accuracies often end in half of the last one; floats go to either side of it."""
+    return str(Decimal(f"{value:.6f}").quantize(Decimal("0.01"), ROUND_HALF_UP))
 
 
 def two_digits(value: float) -> str:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pandas.api.types import is_numeric_dtype
 from PIL import Image
 
 VARIANTS = ("float", "xnor")
@@ -19,14 +20,20 @@ DEAD = 1
 """A stage without which fewer points are lost contributes nothing: so much is chance in a thousand images."""
 
 
-TEXT = dict.fromkeys(("actual", "predicted", "arm", "against"), str)
-"""Columns that are text."""
+TEXT = dict.fromkeys(("actual", "predicted", "arm", "against", "contestant", "layer", "note"), str)
+"""Columns that are text; all others are numbers, or true and false."""
 
-OPTIMIZATION = (
-    *("epochs", "batch_size", "precision", "optimizer", "learning_rate", "schedule", "warmup_epochs"),
+OPTIMIZATION = ("precision", "optimizer", "schedule")
+OPTIMIZATION_NUMBERS = (
+    *("epochs", "batch_size", "learning_rate", "warmup_epochs"),
     *("weight_decay", "label_smoothing", "cutout", "cutmix"),
 )
 """What the pages say of a recipe."""
+
+
+PEAKS = ("peak_popcount_gmacs", "peak_float32_gmacs")
+
+AGAIN = "delete it and run `dvc repro`"
 
 
 class ReportError(ValueError):
@@ -49,18 +56,24 @@ class Results:
         self.root = Path(root)
         self.datasets = tuple(datasets)
 
-    def json(self, path: str, *keys: str, wanted: Sequence[str] = ()) -> Any:
-        """The value at `keys` of a JSON file, an object with the keys `wanted`, every number finite. ReportError."""
+    def json(self, path: str, *keys: str, wanted: Sequence[str] = (), numbers: Sequence[str] = ()) -> Any:
+        """The value at `keys` of a JSON file, every number finite: an object with the keys `wanted` and `numbers`.
+
+        numbers: keys at which numbers must stand. ReportError.
+        """
         try:
             value = json.loads((self.root / path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
         except ValueError as error:
-            raise ReportError(f"{path} is not JSON ({error}): delete it and run `dvc repro`") from None
+            raise ReportError(f"{path} is not JSON ({error}): {AGAIN}") from None
         for depth, key in enumerate(keys):
             value = _entry(path, keys[:depth], value, key)
         for key in wanted:
             _entry(path, keys, value, key)
+        for key in numbers:
+            if not isinstance(number := _entry(path, keys, value, key), int | float):
+                raise ReportError(f"{path}: {'.'.join([*keys, key])} is {number!r}, not a number: {AGAIN}")
         _check_finite(path, ".".join(keys), value)
         return value
 
@@ -72,17 +85,18 @@ class Results:
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
         except (ValueError, pd.errors.EmptyDataError, pd.errors.ParserError) as error:
-            raise ReportError(f"{path} is not a table ({error}): delete it and run `dvc repro`") from None
+            raise ReportError(f"{path} is not a table ({error}): {AGAIN}") from None
         for column in (*columns, *partly):
             if column not in frame:
-                raise ReportError(f"{path} has no column {column}: delete it and run `dvc repro`")
+                raise ReportError(f"{path} has no column {column}: {AGAIN}")
+        if frame.empty:
+            raise ReportError(f"{path} has no rows: {AGAIN}")
+        for column in (*columns, *partly):
+            if column not in TEXT and not is_numeric_dtype(frame[column]):
+                raise ReportError(f"{path}: column {column} has a cell that is not a number: {AGAIN}")
         for column in columns:
             if frame[column].isna().any() or frame[column].isin([math.inf, -math.inf]).any():
-                raise ReportError(
-                    f"{path}: column {column} has an empty or infinite cell: delete it and run `dvc repro`"
-                )
-        if frame.empty:
-            raise ReportError(f"{path} has no rows: delete it and run `dvc repro`")
+                raise ReportError(f"{path}: column {column} has an empty or infinite cell: {AGAIN}")
         return frame
 
     def check_twins(self) -> None:
@@ -105,8 +119,8 @@ class Results:
 
     def data(self, dataset: str) -> dict[str, Any]:
         """Source, encoding and counts of a data set."""
-        wanted = ("source", "encoding", "train_images", "test_images", "classes", "shape")
-        return self.json(f"metrics/data/{dataset}.json", dataset, "data", wanted=wanted)
+        numbers, wanted = ("train_images", "test_images", "classes"), ("source", "encoding", "shape")
+        return self.json(f"metrics/data/{dataset}.json", dataset, "data", wanted=wanted, numbers=numbers)
 
     def lossy(self, dataset: str) -> str:
         """Through which lossy format the images went; empty if they are the original pixels."""
@@ -114,14 +128,14 @@ class Results:
 
     def trained(self, dataset: str, variant: str) -> dict[str, Any]:
         """Accuracies and sizes of one network."""
-        wanted = ("test_accuracy", "validation_accuracy", "train_accuracy", "epochs")
-        return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant, wanted=wanted)
+        numbers = ("test_accuracy", "validation_accuracy", "train_accuracy", "epochs")
+        return self.json(f"metrics/train/{dataset}-{variant}.json", dataset, variant, numbers=numbers)
 
     def seeds(self, dataset: str, variant: str) -> dict[str, Any]:
         """Mean test accuracy over seeds, its deviation (if there are several), and how many there are."""
         path, keys = f"metrics/seeds/{dataset}-{variant}.json", (dataset, variant, "seeds")
-        several = self.json(path, *keys, wanted=("mean", "runs"))["runs"] > 1
-        return self.json(path, *keys, wanted=("std",) if several else ())
+        several = self.json(path, *keys, numbers=("mean", "runs"))["runs"] > 1
+        return self.json(path, *keys, numbers=("std",) if several else ())
 
     def by_seed(self, dataset: str, variant: str) -> pd.DataFrame:
         """Test and validation accuracy of each seed's network."""
@@ -139,23 +153,26 @@ class Results:
 
     def times(self, dataset: str, variant: str) -> dict[str, Any]:
         """Training time of one network."""
-        return self.json(f"metrics/time/{dataset}-{variant}.json", dataset, variant, wanted=("device", "threads"))
+        path = f"metrics/time/{dataset}-{variant}.json"
+        return self.json(path, dataset, variant, wanted=("device",), numbers=("threads",))
 
     def pace(self, dataset: str) -> dict[str, Any]:
         """What a training step takes, both variants timed side by side."""
         path = f"metrics/pace/{dataset}.json"
         for variant in VARIANTS:
-            wanted = ("seconds_per_epoch", "iqr_seconds", "images_per_second", "noisy")
-            self.json(path, dataset, "pace", variant, wanted=wanted)
-        return self.json(path, dataset, "pace", wanted=("precision", "threads"))
+            numbers = ("seconds_per_epoch", "iqr_seconds", "images_per_second")
+            self.json(path, dataset, "pace", variant, wanted=("noisy",), numbers=numbers)
+        return self.json(path, dataset, "pace", wanted=("precision",), numbers=("threads",))
 
     def study(self, dataset: str) -> dict[str, dict[str, float]]:
         """Mean and deviation of each arm of the study, and its difference to another."""
         path = f"metrics/study/{dataset}.json"
         arms = self.json(path, dataset, "study")
+        if not arms or not isinstance(arms, dict):
+            raise ReportError(f"{path} has no arms: {AGAIN}")
         for place, arm in enumerate(arms):
-            wanted = ("mean", "std", "runs", "signs_changed", *(("difference", "low", "high") if place else ()))
-            self.json(path, dataset, "study", arm, wanted=wanted)
+            numbers = ("mean", "std", "runs", "signs_changed", *(("difference", "low", "high") if place else ()))
+            self.json(path, dataset, "study", arm, numbers=numbers)
         return arms
 
     def study_rows(self, dataset: str) -> pd.DataFrame:
@@ -178,22 +195,23 @@ class Results:
         path = f"metrics/settings/{dataset}-{variant}.json"
         self.json(path, "model", wanted=("name",))
         self.json(path, "training", wanted=("augment",))
-        self.json(path, "optimization", wanted=OPTIMIZATION)
-        self.json(path, "split", wanted=("validation",))
+        of_xnor = ("gradient",) if variant == "xnor" else ()
+        self.json(path, "optimization", wanted=(*OPTIMIZATION, *of_xnor), numbers=OPTIMIZATION_NUMBERS)
+        self.json(path, "split", numbers=("validation",))
         return self.json(path, wanted=("data", "runtime"))
 
     def packed(self, dataset: str) -> dict[str, Any]:
         """Agreement of packed network and torch."""
-        wanted = ("images", "same_answers", "max_logit_difference", "test_accuracy", "train_accuracy")
-        return self.json(f"metrics/packed/{dataset}.json", dataset, "packed", wanted=wanted)
+        numbers = ("images", "same_answers", "max_logit_difference", "test_accuracy", "train_accuracy")
+        return self.json(f"metrics/packed/{dataset}.json", dataset, "packed", numbers=numbers)
 
     def stages(self, dataset: str) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
         """How the XNOR network did with all its stages and on how many images, and without each, by number."""
         path, keys = f"metrics/packed/{dataset}.json", (dataset, "packed", "stages")
-        seen = self.json(path, *keys, wanted=("images", "accuracy"))
+        seen = self.json(path, *keys, numbers=("images", "accuracy"))
         names = [name for name in seen if name.startswith("stage")]
         for name in names:
-            self.json(path, *keys, name, wanted=("accuracy_without", "stream_variance"))
+            self.json(path, *keys, name, numbers=("accuracy_without", "stream_variance"))
         return seen, {name.removeprefix("stage"): seen[name] for name in names}
 
     def dead_stages(self, dataset: str) -> dict[str, dict[str, float]]:
@@ -205,8 +223,8 @@ class Results:
 
     def memory(self, dataset: str) -> dict[str, Any]:
         """Bytes of float and packed file."""
-        wanted = ("float_bytes", "packed_bytes", "ratio", "binary_share")
-        return self.json(f"metrics/memory/{dataset}.json", dataset, "memory", wanted=wanted)
+        numbers = ("float_bytes", "packed_bytes", "ratio", "binary_share")
+        return self.json(f"metrics/memory/{dataset}.json", dataset, "memory", numbers=numbers)
 
     def memory_rows(self, dataset: str) -> pd.DataFrame:
         """The same, by layer."""
@@ -231,7 +249,7 @@ class Results:
         if not (packed.any() and in_torch.any()):
             raise ReportError(
                 f"plots/inference/{dataset}.csv has no time of the packed network or of torch in float32, on {threads} "
-                f"thread{'s' * (threads > 1)}: delete it and run `dvc repro`"
+                f"thread{'s' * (threads > 1)}: {AGAIN}"
             )
         return Timed(*(rows[chosen].iloc[0] for chosen in (packed, in_torch, float32, ~packed)))
 
@@ -243,7 +261,7 @@ class Results:
         except FileNotFoundError:
             raise ReportError(f"{path} is missing: make it with `dvc repro`") from None
         except (OSError, ValueError, SyntaxError):  # whatever Pillow says of a file that is cut short or altered
-            raise ReportError(f"{path} is no picture: delete it and run `dvc repro`") from None
+            raise ReportError(f"{path} is no picture: {AGAIN}") from None
 
     def sweep(self, axis: str) -> pd.DataFrame:
         """The points of one sweep."""
@@ -264,15 +282,14 @@ class Results:
 
     def peaks(self, axis: str) -> dict[str, Any]:
         """Peak rates measured with one sweep, in 10^9 multiply-accumulates a second, and their `ratio`, R."""
-        wanted = ("peak_popcount_gmacs", "peak_float32_gmacs")
-        peaks = self.json(f"metrics/sweeps/{axis}.json", "sweep", axis, wanted=wanted)
+        peaks = self.json(f"metrics/sweeps/{axis}.json", "sweep", axis, numbers=PEAKS)
         return peaks | {"ratio": peaks["peak_popcount_gmacs"] / peaks["peak_float32_gmacs"]}
 
     def layers(self) -> tuple[pd.DataFrame, dict[str, float]]:
         """The times of single layers (see `xnornet.layer_table`), and the peaks of one core measured with them."""
         columns = ["layer", "contestant", "threads", "noisy", "repeats", "macs", "macs_with_padding"]
         rows = self.csv("plots/layers.csv", columns, partly=["seconds", "note"])
-        peaks = self.json("metrics/layers.json", "layers", wanted=("peak_popcount_gmacs", "peak_float32_gmacs"))
+        peaks = self.json("metrics/layers.json", "layers", numbers=PEAKS)
         return rows, {"popcount": peaks["peak_popcount_gmacs"], "float32": peaks["peak_float32_gmacs"]}
 
     def looks_up(self) -> bool:
@@ -291,8 +308,9 @@ class Results:
 
     def machine(self) -> dict[str, Any]:
         """The fingerprint of the machine that the timings come from."""
-        wanted = ("cpu", "usable_cores", "memory_gib", "os", "python", "libraries")
-        return self.json("metrics/machine.json", wanted=wanted)
+        self.json("metrics/machine.json", "cpu", wanted=("name", "vendor", "family", "model", "vector_flags"))
+        wanted = ("memory_gib", "os", "python", "libraries")
+        return self.json("metrics/machine.json", wanted=wanted, numbers=("usable_cores",))
 
     def processor(self) -> str:
         """Its CPU, as far as known: vendors give quite different ones the same name."""
@@ -307,7 +325,7 @@ class Results:
 
 def _entry(path: str, keys: Sequence[str], value: Any, key: str) -> Any:
     if not isinstance(value, dict) or key not in value:
-        raise ReportError(f"{path} has no {'.'.join([*keys, key])}: delete it and run `dvc repro`")
+        raise ReportError(f"{path} has no {'.'.join([*keys, key])}: {AGAIN}")
     return value[key]
 
 
@@ -316,4 +334,4 @@ def _check_finite(path: str, key: str, value: Any) -> None:
         for name, entry in value.items():
             _check_finite(path, f"{key}.{name}".lstrip("."), entry)
     elif isinstance(value, float) and not math.isfinite(value):
-        raise ReportError(f"{path}: {key} is {value}: delete it and run `dvc repro`")
+        raise ReportError(f"{path}: {key} is {value}: {AGAIN}")

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from xnornet.layer_table import ratios_table, times_table
 from xnornet.pairs import Difference, difference
-from xnornet.report.prose import digits, two_digits
+from xnornet.report.prose import digits, half_up, two_digits
 from xnornet.report.read import VARIANTS, Results
 from xnornet.report.style import LABELS
 
@@ -40,7 +40,7 @@ def accuracy(results: Results) -> pd.DataFrame:
                     "network": results.title(dataset),
                     "variant": LABELS[variant],
                     "test accuracy": over_seeds(results, dataset, variant),
-                    "cost": "" if variant == "float" else f"{cost:.2f} points",
+                    "cost": "" if variant == "float" else f"{half_up(cost)} points",
                     "95 % interval": "" if variant == "float" else _interval(results, dataset),
                     "first seed": f"{metrics['test_accuracy']:.2f} %",
                     "validation accuracy": f"{metrics['validation_accuracy']:.2f} %",
@@ -73,9 +73,9 @@ def over_seeds(results: Results, dataset: str, variant: str) -> str:
     """Mean and deviation of the test accuracy over the seeds, and their number; of two both, of a single one that."""
     over = results.seeds(dataset, variant)
     if over["runs"] == 1:
-        return f"{over['mean']:.2f} %"
+        return f"{half_up(over['mean'])} %"
     both = ", ".join(f"{value:.2f}" for value in results.by_seed(dataset, variant).test_accuracy)
-    return f"{over['mean']:.2f} ± {over['std']:.2f} % ({both if over['runs'] == 2 else over['runs']})"
+    return f"{half_up(over['mean'])} ± {over['std']:.2f} % ({both if over['runs'] == 2 else over['runs']})"
 
 
 def training_time(results: Results) -> pd.DataFrame:
