@@ -1,4 +1,4 @@
-"""What int8 costs: test accuracy of a trained float network in ONNX Runtime, float32 and int8, as `bench` times it.
+"""What int8 costs: test accuracy of a trained float network in ONNX Runtime, in float32 and as `bench` quantizes it.
 
 Usage: python scripts/int8_accuracy.py DATASET [MODEL]. DATASET: a name in params.yaml whose data are prepared. MODEL: a
 float network of it, models/DATASET-float.safetensors unless named. Quantization is static, calibrated on 64 training

@@ -53,6 +53,26 @@ def run(monkeypatch: pytest.MonkeyPatch, script: str, *arguments: str) -> str:
     return ""
 
 
+def test_without_prepared_data_a_training_has_them_prepared(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise TrainingError("enough")
+
+    monkeypatch.setattr(training, "fit", refused)
+    data = folder / "data/digits.safetensors"
+    before = data.read_bytes()
+    data.unlink()
+    assert run(monkeypatch, "train.py", "digits", "xnor") == "error: enough"
+    assert data.read_bytes() == before and (folder / "metrics/data/digits.json").exists()
+    data.unlink()
+    parameters = Path("params.yaml")
+    parameters.write_text(parameters.read_text().replace("test: 397", "test: 1797"))
+    capfd.readouterr()
+    assert run(monkeypatch, "train.py", "digits", "xnor") == "1"
+    assert capfd.readouterr().err.startswith("error: ") and not data.exists()
+
+
 def test_a_packed_network_that_disagrees_with_torch_takes_no_one_s_place(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

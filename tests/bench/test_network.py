@@ -1,5 +1,6 @@
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -12,12 +13,22 @@ from torch import nn
 
 from xnornet.bench import network
 from xnornet.bench.machine import usable_cores
-from xnornet.bench.network import time_network
+from xnornet.bench.network import Exports, time_network
 from xnornet.nn import build_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1)).astype(np.uint8)
 
 pytestmark = pytest.mark.usefixtures("bfloat16")
+
+
+@pytest.mark.parametrize(("count", "chosen"), [(1, 1), (8, 8), (64, 64), (65, 33), (1000, 63)])
+def test_int8_is_calibrated_on_images_from_all_over(count: int, chosen: int, tmp_path: Path) -> None:
+    """They may be in order, class by class."""
+    labels = np.arange(count) * 10 // count
+    images = labels.astype(np.uint8).reshape(-1, 1, 1, 1)
+    calibration = Exports(nn.Identity(), images, tmp_path).calibration
+    assert len(calibration) == chosen
+    assert set(calibration.flat) == set(labels.tolist())
 
 
 @pytest.fixture(scope="module")

@@ -170,7 +170,7 @@ class Exports:
 
     def __init__(self, model: nn.Module, images: Array, folder: Path) -> None:
         self._model, self._folder = model, folder
-        self._images = images[:: -(-len(images) // _CALIBRATION_IMAGES)]
+        self.calibration = images[:: -(-len(images) // _CALIBRATION_IMAGES)]
 
     def float32(self) -> Path:
         path = self._folder / "float32.onnx"
@@ -182,7 +182,7 @@ class Exports:
                 # Two images: torch.export would take a batch of 1 for a constant.
                 torch.onnx.export(
                     self._model,
-                    (_nchw(np.resize(self._images, (2, *self._images.shape[1:]))),),
+                    (_nchw(np.resize(self.calibration, (2, *self.calibration.shape[1:]))),),
                     path,
                     input_names=["images"],
                     output_names=["logits"],
@@ -207,7 +207,7 @@ class Exports:
                 q.quantize_static(
                     shaped,
                     path,
-                    _calibration(q.CalibrationDataReader, self._images),
+                    _calibration(q.CalibrationDataReader, self.calibration),
                     quant_format=q.QuantFormat.QDQ,
                     op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool"],
                     per_channel=True,

@@ -71,14 +71,12 @@ def speedup(results: Results) -> Iterator[str]:
     places = dict.fromkeys([rates.idxmax(), filters.value.idxmax()])  # once, where they are one
     reached = [f"{100 * rates[worst.name]:.0f} % of the popcount peak there"]
     reached += [f"{100 * rates[place]:.0f} % at {filters.value[place]}x{filters.value[place]}" for place in places]
+    inside = claim(padded > MUCH, " (in products inside of the image; with large filters it makes others, too)")
     yield claim(
         bool(worst.value == filters.value.min()) and rates[worst.name] < 0.8 * rates.max(),
         f"The smallest filter gains least: {256 * worst.value**2:,} products an output are too few to pay for what each "
         f"output costs once (start, scale, store), and packing adds {100 * (1 - worst.kernel_seconds / worst.ours_seconds):.0f} % of "
-        f"the time. The kernel reaches {listed(reached)}"
-        + claim(
-            padded > MUCH, ", not counting what it does of the padding: some, with filters as large as the image.", "."
-        ),
+        f"the time. The kernel reaches {listed(reached)}{inside}.",
     )
 
 
@@ -187,7 +185,7 @@ def time_shares(results: Results) -> Iterator[str]:
             "popcount loop's peak."
         )
     yield (
-        "Most products with the padding, 9 % with a 3x3 filter at 14x14, are left out: pixels at a border pass the kernel "
+        "Of the products with the padding, 9 % of all with a 3x3 filter at 14x14, most are left out: pixels at a border pass the kernel "
         "together, with the rows, or the columns, of the filter that lie inside; of the padding that is counted all the same, "
         "the known part is subtracted. The "
         f"epilogue (scale, bias, residual, threshold) works on counts that are still in {near}. Inside a network "
