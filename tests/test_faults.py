@@ -1,7 +1,7 @@
 """A stage on a full disk, in a folder it may not write to, with garbled parameters, interrupted, run twice at once."""
 
+import fcntl
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -187,12 +187,20 @@ def test_ctrl_c_leaves_a_training_that_goes_on(training: "subprocess.Popen[str]"
 
 
 def test_the_same_stage_twice_at_a_time_runs_one_after_the_other(copy: Path) -> None:
-    both = [start(copy, "prepare.py", "digits") for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    (said,) = re.findall(r"waiting for another run of this stage, process (\d+), to end", "".join(outputs))
-    assert int(said) in {process.pid for process in both}
-    assert not leftovers(copy)
+    """The first is stood for by this process, which holds the lock until the second has said that it waits."""
+    lock = copy / ".ckpt/locks/prepare-digits.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        first.write(str(os.getpid()))
+        first.flush()
+        second = start(copy, "prepare.py", "digits")
+        assert second.stdout
+        said = second.stdout.readline()
+        assert f"waiting for another run of this stage, process {os.getpid()}, to end" in said
+        assert second.poll() is None
+    second.communicate(timeout=120)
+    assert second.returncode == 0 and not leftovers(copy)
 
 
 def test_what_a_killed_writer_left_is_removed(copy: Path) -> None:
