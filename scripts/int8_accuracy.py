@@ -9,13 +9,14 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import numpy as np
+import torch
 
 from xnornet.bench.machine import usable_cores
 from xnornet.bench.network import Exports
 from xnornet.bench.peers import onnxruntime_session
 from xnornet.data import Images, Prepared
 from xnornet.files import md5
+from xnornet.nn.evaluate import accuracy
 from xnornet.nn.modelfile import load_model
 from xnornet.stage import stage
 
@@ -25,12 +26,9 @@ BATCH = 500
 def correct(network: Path, test: Images) -> float:
     """Percent of the test images that an ONNX network of uint8 (N, C, H, W) images gets right."""
     session = onnxruntime_session(str(network), usable_cores())
-    right = 0
-    for first in range(0, len(test), BATCH):
-        images = np.ascontiguousarray(test.images[first : first + BATCH].transpose(0, 3, 1, 2))
-        (logits,) = session.run(None, {"images": images})
-        right += int((logits.argmax(1) == test.labels[first : first + BATCH]).sum())
-    return 100 * right / len(test)
+    batches = torch.from_numpy(test.images).permute(0, 3, 1, 2).contiguous().split(BATCH)
+    logits = [torch.from_numpy(session.run(None, {"images": batch.numpy()})[0]) for batch in batches]
+    return accuracy(torch.cat(logits), torch.from_numpy(test.labels))
 
 
 def main() -> None:

@@ -1,6 +1,5 @@
 """A stage on a full disk, in a folder it may not write to, with garbled parameters, interrupted, run twice at once."""
 
-import fcntl
 import os
 import shutil
 import signal
@@ -186,21 +185,21 @@ def test_ctrl_c_leaves_a_training_that_goes_on(training: "subprocess.Popen[str]"
         again.communicate()
 
 
-def test_the_same_stage_twice_at_a_time_runs_one_after_the_other(copy: Path) -> None:
-    """The first is stood for by this process, which holds the lock until the second has said that it waits."""
-    lock = copy / ".ckpt/locks/prepare-digits.lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as first:
-        fcntl.flock(first, fcntl.LOCK_EX)
-        first.write(str(os.getpid()))
-        first.flush()
-        second = start(copy, "prepare.py", "digits")
+def test_the_same_stage_twice_at_a_time_runs_one_after_the_other(training: "subprocess.Popen[str]", copy: Path) -> None:
+    assert training.stdout
+    assert any("epoch" in line for line in iter(training.stdout.readline, ""))
+    second = start(copy, "train.py", "digits", "xnor")
+    try:
         assert second.stdout
-        said = second.stdout.readline()
-        assert f"waiting for another run of this stage, process {os.getpid()}, to end" in said
-        assert second.poll() is None
-    second.communicate(timeout=120)
-    assert second.returncode == 0 and not leftovers(copy)
+        waits = f"waiting for another run of this stage, process {training.pid}, to end"
+        assert waits in second.stdout.readline()
+        assert run(copy, "prepare.py", "digits").returncode == 0, "another stage does not wait"
+        training.kill()
+        training.wait()
+        assert any("epoch" in line for line in iter(second.stdout.readline, ""))
+    finally:
+        second.kill()
+        second.communicate()
 
 
 def test_what_a_killed_writer_left_is_removed(copy: Path) -> None:
