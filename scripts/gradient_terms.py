@@ -18,6 +18,7 @@ from xnornet.nn.layers import binary_layers
 from xnornet.nn.loop import Loop, Run
 from xnornet.nn.training import make_network
 from xnornet.params import load, settings_of
+from xnornet.stage import stage
 
 MEAN_OF = 20
 LAYERS = {"conv2": (50, 20, 5, 5), "fc1": (500, 800)}
@@ -67,4 +68,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with stage():
+        main()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from workspace import copy_repository, cut_to_seconds, digests, edit_params, environment, unequal
@@ -43,15 +44,21 @@ def stages_of(group: int) -> list[int]:
     return found
 
 
-def kill(process: subprocess.Popen[bytes], victim: str) -> None:
-    """SIGKILL to `victim`; what it was running is not asked."""
+def kill(process: subprocess.Popen[bytes], victim: str) -> bool:
+    """SIGKILL to `victim`; what it was running is not asked. Whether there was one left to kill."""
+    if process.poll() is not None:
+        return False
     if victim == "both":
         os.killpg(process.pid, signal.SIGKILL)
     elif victim == "dvc":
         process.kill()
     else:
-        for stage in stages_of(process.pid):
-            os.kill(stage, signal.SIGKILL)
+        stages = stages_of(process.pid)
+        for stage in stages:
+            with suppress(ProcessLookupError):
+                os.kill(stage, signal.SIGKILL)
+        return bool(stages)
+    return True
 
 
 def last_stage(log: Path) -> str:
@@ -93,7 +100,14 @@ def main() -> None:
             victim, moment = VICTIMS[number % len(VICTIMS)], rng.uniform(0.5, seconds)
             process = repro(folder, log)
             time.sleep(moment)
-            kill(process, victim)
+            while not kill(process, victim):  # between two stages, or after the last
+                if process.poll() is not None:
+                    shutil.rmtree(folder)
+                    log.unlink()
+                    shutil.copytree(fresh, folder)
+                    moment = rng.uniform(0.5, seconds)
+                    process = repro(folder, log)
+                    time.sleep(moment)
             process.wait()
             where = last_stage(log)
             status = repro(folder, log).wait()

@@ -8,7 +8,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from itertools import product
+from typing import Any, get_args
 
 import yaml
 
@@ -17,15 +18,18 @@ from workspace import ROOT
 from xnornet.engine.file import parse
 from xnornet.engine.nodes import FormatError
 from xnornet.files import md5
+from xnornet.params import Dataset, Variant
+from xnornet.params.timing import Axis
 
 ABSENT = ("deleted", "not in cache")
+ITEMS = {"dataset": Dataset, "variant": Variant, "axis": Axis}
 
 
 def main() -> None:
     lock = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     stages, absent = dvc("stage", "list", "--name-only").split(), set[str]()
-    others = [name for name in lock if name not in stages and "@" in name]  # of what params.yaml no longer names
-    gone = [f"{name}: in dvc.lock, but not in dvc.yaml" for name in lock if name not in stages and "@" not in name]
+    others = [name for name in lock if name not in stages and could_be(name)]  # of what params.yaml no longer names
+    gone = [f"{name}: in dvc.lock, but not in dvc.yaml" for name in lock if name not in (*stages, *others)]
     never = [f"{name}: never run here" for name in stages if name not in lock]
     stale = [*never, *gone, *changes(lock, absent), *chain(lock, stages), *packed(lock)]
     problems = [*stale, *([] if others else readme())]
@@ -39,6 +43,14 @@ def main() -> None:
         sys.exit(f"{count} not belong together" + ": `dvc repro` makes them anew" * bool(stale))
     whole = "metrics, plots and report" if others else "metrics, plots, report and README"
     print(f"{len(stages)} stages: code, parameters, {whole} belong together")
+
+
+def could_be(name: str) -> bool:
+    """Whether dvc.yaml has this stage, `stage@dataset-variant` and so on, were params.yaml to name its items."""
+    stage, _, items = name.partition("@")
+    matrix = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"].get(stage, {}).get("matrix", {})
+    known = [get_args(ITEMS[key]) for key in matrix]
+    return bool(matrix) and items in map("-".join, product(*known))
 
 
 def dvc(*arguments: str) -> str:

@@ -82,7 +82,7 @@ def cut_to_seconds(folder: Path, datasets: list[str]) -> None:
 def environment(folder: Path) -> dict[str, str]:
     """Environment in which `python` and `dvc` are this interpreter's, and the code is that of `folder`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src"), "PYTHONHASHSEED": "0"}
+    return os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
 
 
 def digests(folder: Path) -> dict[str, str]:

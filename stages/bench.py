@@ -15,8 +15,8 @@ def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
     params = load()
     bench = params.bench
-    packed = PackedNetwork.load(f"models/packed/{dataset}.safetensors")
     data = Prepared.load(f"data/{dataset}.safetensors")
+    packed = PackedNetwork.load(f"models/packed/{dataset}.safetensors")
     # Untrained: how long it takes does not depend on its weights, and so this stage not on the float training.
     torch.manual_seed(params.runtime.seed)
     twin = make_network(data, params.dataset(dataset), "float", data.train)

@@ -18,8 +18,8 @@ from xnornet.stage import arguments, stage
 def main() -> None:
     (dataset,) = arguments(__doc__, "dataset")
     data_file, packed_file = Path(f"data/{dataset}.safetensors"), Path(f"models/packed/{dataset}.safetensors")
-    model, about = load_model(f"models/{dataset}-xnor.safetensors", data_md5=md5(data_file))
     settings, data = load().dataset(dataset), Prepared.load(data_file)
+    model, about = load_model(f"models/{dataset}-xnor.safetensors", data_md5=md5(data_file))
     packed = pack(model, about, image_size=data.test.images.shape[1])
     twin = make_network(data, settings, "float", data.train)  # untrained: its size is the same
     # The packed file takes its place once it is known to be right.
@@ -29,7 +29,7 @@ def main() -> None:
         packed.save(part)
         answers = agreement(model, PackedNetwork.load(part), data.test.images, data.test.labels)
         metrics, rows = memory(model, twin, packed, twin_file=twin_file, packed_file=part)
-    answers |= training_accuracy(packed, data, settings.split) | without_stages(model, data, settings.split)
+        answers |= training_accuracy(packed, data, settings.split) | without_stages(model, data, settings.split)
     write_json(f"metrics/packed/{dataset}.json", {dataset: {"packed": answers}})
     write_json(f"metrics/memory/{dataset}.json", {dataset: {"memory": metrics}})
     write_csv(f"plots/memory/{dataset}.csv", rows)

@@ -88,7 +88,11 @@ def test_results_of_other_code_are_not_taken_up(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"test_accuracy": 50.0}', '{"test_accuracy": "x", "validation_accuracy": 1}']
+    "text",
+    [
+        *("", "[]", '{"test_accuracy": 50.0}', '{"test_accuracy": "x", "validation_accuracy": 1}'),
+        '{"test_accuracy": NaN, "validation_accuracy": 1}',
+    ],
 )
 def test_a_damaged_result_is_trained_again(
     text: str, train: Trainer, settings: DatasetParams, tmp_path: Path, capsys: pytest.CaptureFixture[str]

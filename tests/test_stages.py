@@ -123,6 +123,9 @@ def test_damaged_metrics_are_named(content: str, folder: Path, monkeypatch: pyte
     path.write_text(content)
     error = run(monkeypatch, "seeds.py", "digits", "xnor")
     assert error.startswith("error: metrics/train/digits-xnor.json is damaged") and "get it back with git" in error
+    path.unlink()
+    error = run(monkeypatch, "seeds.py", "digits", "xnor")
+    assert error == "error: metrics/train/digits-xnor.json is missing: make it with `dvc repro train@digits-xnor`"
 
 
 def test_a_network_that_was_trained_on_other_data_is_not_packed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

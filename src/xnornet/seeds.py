@@ -62,14 +62,17 @@ def train_seeds(
 
 def first_metrics(path: str | Path, dataset: str, variant: Variant) -> dict[str, float]:
     """`COLUMNS` of what the stage `train` wrote of the first seed's network; SeedsError if they are not there."""
+    again = f"`dvc repro train@{dataset}-{variant}`"
     try:
         written = json.loads(Path(path).read_text(encoding="utf-8"))[dataset][variant]
         first = {name: float(written[name]) for name in COLUMNS}
         if not all(map(math.isfinite, first.values())):
             raise ValueError(first)
         return first
+    except FileNotFoundError:
+        raise SeedsError(f"{path} is missing: make it with {again}") from None
     except (ValueError, TypeError, KeyError) as error:
-        raise SeedsError(f"{path} is damaged ({error!r}): get it back with git, or train again") from None
+        raise SeedsError(f"{path} is damaged ({error!r}): get it back with git, or train again: {again}") from None
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:

@@ -73,6 +73,15 @@ def test_a_damaged_download_is_fetched_again(name: str, fault: object, server: S
     assert not server.faults
 
 
+@pytest.mark.parametrize("size", [0, 16, 1000])
+def test_a_damaged_unpacked_file_is_unpacked_again(size: int, server: Server, tmp_path: Path) -> None:
+    data = prepare("mnist", AS_IT_COMES, tmp_path)
+    path, requests = tmp_path / "MNIST/raw/train-images-idx3-ubyte", len(server.requests)
+    path.write_bytes(path.read_bytes()[:size])
+    assert np.array_equal(prepare("mnist", AS_IT_COMES, tmp_path).train.images, data.train.images)
+    assert len(server.requests) == requests, "its archive was intact"
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("fault", [altered, truncated, failing, missing, broken_off, no_reply])
 def test_a_download_that_stays_damaged_is_an_error(name: str, fault: object, server: Server, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_checkpoints_of_other_parameters_are_not_taken_up(tmp_path: Path) -> Non
     assert state is not None and torch.equal(state["model"], torch.ones(3))
 
 
-@pytest.mark.parametrize("part", ["nn", "data/prepared.py", "params"])
+@pytest.mark.parametrize("part", ["nn", "data/prepared.py", "params/trainings.py"])
 def test_other_code_is_another_training(part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert under_test.PACKAGE / part in under_test.CODE
     copy = tmp_path / "copy"

@@ -94,3 +94,4 @@ def test_settings_are_the_parameters(trained: tuple[Run, Path], settings: Datase
     assert seen["split"] == settings.split.model_dump()
     assert seen["data"] == {"seed": 0, "test": 397}
     assert seen["runtime"] == RUNTIME.model_dump()
+    assert seen["images"] == {"source": "scikit-learn digits", "encoding": "original", "md5": "md5"}

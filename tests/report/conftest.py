@@ -85,7 +85,8 @@ def _networks(root: Path) -> None:
             "normed_shortcut": True,
         }
         training = {"augment": {"crop": 1, "flip": False}}
-        settings = {"model": {"name": "lenet5"}, "optimization": how, "training": training}
+        images = {"source": "MNIST", "encoding": "original", "md5": "0123"}
+        settings = {"images": images, "model": {"name": "lenet5"}, "optimization": how, "training": training}
         settings |= {"data": {}, "split": {"validation": 5000}, "runtime": {"seed": 0}}
         dump(root / f"metrics/settings/{name}.json", settings)
         curve = {

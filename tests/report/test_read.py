@@ -1,14 +1,16 @@
 """Reading metrics/ and plots/: what is missing or wrong is named, with its file, and nothing is written."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import pytest
 
+from xnornet.params.timing import Axis
 from xnornet.report import ReportError, Results, build
 from xnornet.report.build import render
 
@@ -20,6 +22,10 @@ def test_a_picture_that_is_cut_short_is_named(results: Results) -> None:
         path.write_bytes(damaged)
         with pytest.raises(ReportError, match=r"plots/samples/mnist\.png is no picture: delete it"):
             results.samples("mnist")
+
+
+WITHOUT_LAW = {"image_size", "batch", "threads"}
+"""Sweeps whose peaks are looked at only where the speed-up varies, which these results' does not."""
 
 
 def all_inputs() -> list[str]:
@@ -34,10 +40,16 @@ def all_inputs() -> list[str]:
         "plots/samples/mnist.png",
         "plots/layers.csv",
         "metrics/layers.json",
-        "plots/sweeps/input_channels.csv",
-        "metrics/sweeps/input_channels.json",
     ]
+    names += [f"plots/seeds/mnist-{v}.csv" for v in ("float", "xnor")]
+    names += [f"plots/sweeps/{axis}.csv" for axis in get_args(Axis)]
+    names += [f"metrics/sweeps/{axis}.json" for axis in get_args(Axis) if axis not in WITHOUT_LAW]
     return names
+
+
+def test_all_inputs_are_tried(results: Results) -> None:
+    written = {path.relative_to(results.root).as_posix() for path in results.root.rglob("*") if path.is_file()}
+    assert written - set(all_inputs()) == {f"metrics/sweeps/{axis}.json" for axis in WITHOUT_LAW}
 
 
 @pytest.mark.parametrize("path", all_inputs())
@@ -132,6 +144,52 @@ def test_a_cell_that_should_be_a_number_is_named(path: str, results: Results, tm
     rows.to_csv(results.root / path, index=False)
     with pytest.raises(ReportError, match=f"{path}: column {rows.columns[-1]} has a cell that is not a number"):
         build(results, tmp_path / "out")
+
+
+def test_predictions_of_other_images_are_not_compared(results: Results, tmp_path: Path) -> None:
+    path = results.root / "plots/predictions/mnist-xnor.csv"
+    rows = pd.read_csv(path)
+    for other in (rows.iloc[:-1], rows.assign(actual=rows.actual.iloc[::-1].to_numpy())):
+        other.to_csv(path, index=False)
+        with pytest.raises(ReportError, match=r"mnist-float\.csv and -xnor\.csv are not of the same test images"):
+            build(results, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("plots/seeds/mnist-xnor.csv", "has two rows of seed 3"),
+        ("plots/study/mnist.csv", "has two rows of arm paper, seed 2"),
+    ],
+)
+def test_a_training_that_stands_twice_is_named(path: str, message: str, results: Results) -> None:
+    rows = pd.read_csv(results.root / path)
+    pd.concat([rows, rows.iloc[-1:]]).to_csv(results.root / path, index=False)
+    with pytest.raises(ReportError, match=f"{path} {message}"):
+        render(results)
+
+
+def test_a_study_s_files_of_other_arms_are_named(results: Results) -> None:
+    path = results.root / "plots/study/mnist.csv"
+    pd.read_csv(path).replace("paper", "detached").to_csv(path, index=False)
+    with pytest.raises(ReportError, match=r"mnist\.csv and metrics/study/mnist\.json have not the same arms"):
+        render(results)
+
+
+def test_infinite_times_are_named(results: Results) -> None:
+    path = results.root / "plots/inference/mnist.csv"
+    rows = pd.read_csv(path)
+    rows.loc[0, "milliseconds_per_image"] = math.inf
+    rows.to_csv(path, index=False)
+    with pytest.raises(ReportError, match="column milliseconds_per_image has an empty or infinite cell"):
+        render(results)
+
+
+@pytest.mark.parametrize("section", ["data", "runtime", "images", "model"])
+def test_settings_without_a_section_are_named(section: str, results: Results, change: Callable[..., None]) -> None:
+    change("metrics/settings/mnist-xnor.json", **{section: None})
+    with pytest.raises(ReportError, match=rf"metrics/settings/mnist-xnor\.json.*{section}"):
+        build(results, results.root / "out")
 
 
 def test_a_study_without_arms_is_named(results: Results) -> None:

@@ -45,6 +45,11 @@ def test_figures_of_other_data_sets_go(results: Results, tmp_path: Path) -> None
         ),
         ("split", {"validation": 5000, "seed": 7}, "split.seed of the float network is None, of the XNOR network 7"),
         ("training", {"augment": {"crop": 1, "flip": True}}, "training.augment of the float network is"),
+        (
+            "images",
+            {"source": "MNIST", "encoding": "original", "md5": "4567"},
+            "mnist: images.md5 of the float network is 0123, of the XNOR network 4567",
+        ),
     ],
 )
 def test_networks_that_are_no_twins_are_not_compared(
@@ -154,19 +159,23 @@ def test_the_card_holds_the_numbers(results: Results, change: Callable[..., None
         "again after 1 epochs, up to 0.05",
         "augmentation crop 1, cutout 4, cutmix 0.5 |",
     ]
-    recipe += ["gradient corrected; BatchNorm behind binary layers (`output_norm`); ReLU on what they add"]
+    recipe += ["gradient corrected (under `output_norm`, that of a constant α); BatchNorm behind binary layers"]
     recipe += ["(`residual_relu`); 1x1 shortcuts of the normalised input (`normed_shortcut`); augmentation"]
     for words in ["mnist.safetensors`, 0.2 kB (float32: 4.0 kB)", *accuracies, *recipe]:
         assert words in text, words
     assert "label smoothing 0.1" in text
     assert "JPEG" not in text
-    change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg")
+    change("metrics/settings/mnist-xnor.json", "images", encoding="jpeg")
     assert "lossy JPEG" in render_card(results)
 
 
 def test_networks_on_jpeg_copies_say_so(results: Results, change: Callable[..., None]) -> None:
     assert "JPEG" not in render(results)
     change("metrics/data/mnist.json", "mnist", "data", encoding="jpeg", source="MNIST, JPEG copy")
+    assert "JPEG" not in render(results), "prepared since, not learned"
+    for variant in ("float", "xnor"):
+        images = {"encoding": "jpeg", "source": "MNIST, JPEG copy"}
+        change(f"metrics/settings/mnist-{variant}.json", "images", **images)
     assert "trained and tested on a copy of the images that went through lossy JPEG" in render(results)
 
 

@@ -33,19 +33,20 @@ def time_steps(
     """
     threads = min(runtime.threads or usable_cores(), usable_cores())
     train, _ = data.split(params.split.validation, params.split.seed)
-    for variant in VARIANTS:
-        check_recipe(params, variant, train)
     size, precision = params.float.batch_size, params.float.precision
     if precision == "bfloat16" and not has_bfloat16():
         precision = "float32"
+    alike = {"batch_size": size, "precision": precision}
+    params = params.model_copy(update={v: params.variant(v).model_copy(update=alike) for v in VARIANTS})
+    for variant in VARIANTS:
+        check_recipe(params, variant, train)
     images, labels = torch.from_numpy(train.images[:size]), torch.from_numpy(train.labels[:size]).long()
     generator = torch.Generator().manual_seed(runtime.seed)
 
     def step(variant: Variant) -> Callable[[], object]:
         torch.manual_seed(runtime.seed)
         run = Run(make_network(data, params, variant, train))
-        optimization = params.variant(variant).model_copy(update={"precision": precision, "batch_size": size})
-        loop = Loop(run, params.training, optimization, len(train))
+        loop = Loop(run, params.training, params.variant(variant), len(train))
         run.model.train()
         return lambda: loop.step(loop.augment(images, generator), labels)
 

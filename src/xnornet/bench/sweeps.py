@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -108,7 +109,18 @@ def _layers(axis: str, values: Sequence[int]) -> dict[int, Layer]:
 def _in_fresh_process(*work: Any) -> dict[int, dict[str, Timing]]:
     # Spawned, not forked: a fork would inherit this process's memory, and the locks of its thread pools.
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        return process.submit(_visit, *work).result()
+        # Ctrl-C is for this process to report; the other would end in a traceback of its own.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            visit = process.submit(_visit, *work)
+        finally:
+            signal.signal(signal.SIGINT, handler)
+        try:
+            return visit.result()
+        except KeyboardInterrupt:
+            for child in multiprocessing.active_children():
+                child.kill()
+            raise
 
 
 def _visit(

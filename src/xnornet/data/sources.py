@@ -34,9 +34,12 @@ def mnist(downloads: Path) -> Prepared:
     """MNIST's 60,000 and 10,000 images, 28x28x1."""
     folder = given_folder()
     root = folder or downloads
-    if folder is None:
-        download("mnist", lambda: datasets.MNIST(str(root), download=True))
     raw = root / "MNIST" / "raw"
+    if folder is None:
+        for name, wanted in MNIST_MD5.items():  # torchvision takes unpacked files as they are
+            if (raw / name).is_file() and md5(raw / name) != wanted:
+                (raw / name).unlink()
+        download("mnist", lambda: datasets.MNIST(str(root), download=True))
     for name, wanted in MNIST_MD5.items():
         _verify(raw / name, wanted)
     # Not by datasets.MNIST, which prefers what old versions of it have pickled beside the raw files, unverified.

@@ -6,6 +6,7 @@ DVC knows nothing of them: a training half done is no result, to be hashed, cach
 import hashlib
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable
@@ -18,14 +19,17 @@ import torchvision
 from xnornet.files import atomic
 
 PACKAGE = Path(__file__).parents[1]
-CODE = (PACKAGE / "nn", PACKAGE / "data/prepared.py", PACKAGE / "params")
+CODE = (PACKAGE / "nn", PACKAGE / "data/prepared.py", PACKAGE / "params/trainings.py")
 KEPT = 2
 DIGEST = hashlib.sha256().digest_size
 OVERHEAD = 0.02  # checkpoints may take this share of the training time
 
 
 def key(*parts: Any) -> str:
-    """Digest of all that decides the outcome: code, versions, and `parts` (parameters, data) as JSON."""
+    """Digest of what decides the outcome: code, versions, and `parts` (parameters, data) as JSON.
+
+    Parameters as they are written: with `device: auto` and `threads: 0`, a training goes on on another machine.
+    """
     digest = hashlib.sha256(f"{torch.__version__} {torchvision.__version__}".encode())
     for root in CODE:
         for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
@@ -39,6 +43,8 @@ def earlier_result(path: Path, columns: Iterable[str], title: str) -> dict[str, 
     try:
         written = json.loads(path.read_text(encoding="utf-8"))
         result = {column: float(written[column]) for column in columns}
+        if not all(map(math.isfinite, result.values())):
+            raise ValueError(result)
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:

@@ -34,9 +34,10 @@ def write_outputs(
     """Save the network, test what was saved, and write, from the repository's root:
 
     models/<name>.safetensors, metrics/train/<name>.json (accuracies in percent), metrics/time/<name>.json (seconds and
-    where they were spent), metrics/settings/<name>.json (the parameters of this run), plots/curves/<name>.csv (a row an
-    epoch), plots/predictions/<name>.csv (a row a test image), plots/weights/<name>.csv (histograms of the weights that
-    are, or in the float twin would be, binarized); <name> is <dataset>-<variant>.
+    where they were spent), metrics/settings/<name>.json (the images and the parameters of this run),
+    plots/curves/<name>.csv (a row an epoch), plots/predictions/<name>.csv (a row a test image),
+    plots/weights/<name>.csv (histograms of the weights that are, or in the float twin would be, binarized); <name> is
+    <dataset>-<variant>.
     """
     name = f"{dataset}-{variant}"
     about = {"dataset": dataset, "data_md5": data_md5, "data_source": data.source, "classes": data.classes}
@@ -58,7 +59,8 @@ def write_outputs(
     answers = {"actual": classes[data.test.labels].to_numpy(), "predicted": classes[predicted].to_numpy()}
     write_csv(f"plots/predictions/{name}.csv", pd.DataFrame(answers))
     write_csv(f"plots/weights/{name}.csv", weight_histograms(run.model))
-    write_json(f"metrics/settings/{name}.json", _settings(params, variant, runtime))
+    images = {"source": data.source, "encoding": data.encoding, "md5": data_md5}
+    write_json(f"metrics/settings/{name}.json", {"images": images, **_settings(params, variant, runtime)})
     write_json(f"metrics/time/{name}.json", {dataset: {variant: _times(run, data, params, variant)}})
     write_json(f"metrics/train/{name}.json", {dataset: {variant: metrics}})
 

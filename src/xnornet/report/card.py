@@ -36,7 +36,7 @@ def _card(results: Results, dataset: str) -> dict[str, Any]:
         "kilobytes": f"{memory['packed_bytes'] / 1000:,.1f}",
         "float_kilobytes": f"{memory['float_bytes'] / 1000:,.1f}",
         "classes": data["classes"],
-        "source": data["source"],
+        "source": settings["images"]["source"],
         "train_images": f"{data['train_images']:,}",
         "validation": f"{settings['split']['validation']:,}",
         "test_images": f"{data['test_images']:,}",
@@ -58,6 +58,7 @@ def _recipe(settings: dict[str, Any]) -> str:
     warmup = f"{how['warmup_epochs']:g} epoch{'s' * (how['warmup_epochs'] != 1)}"
     augmentation = training["augment"] | {key: how[key] for key in ("cutout", "cutmix")}
     changes = [f"{name} {value}" for name, value in augmentation.items() if value]
+    idle = how["gradient"] == "corrected" and bool(how.get("output_norm"))  # docs/gradient.md
     parts = [
         *([model] if model else []),
         f"{how['epochs']} epochs of {how['optimizer']}",
@@ -66,7 +67,7 @@ def _recipe(settings: dict[str, Any]) -> str:
         f"weight decay {how['weight_decay']:g}",
         *([f"label smoothing {how['label_smoothing']:g}"] if how["label_smoothing"] else []),
         f"batch size {how['batch_size']}",
-        f"gradient {how['gradient']}",
+        f"gradient {how['gradient']}" + " (under `output_norm`, that of a constant α)" * idle,
         *(["K (`input_scaling`)"] if how.get("input_scaling") else []),
         *(["BatchNorm behind binary layers (`output_norm`)"] if how.get("output_norm") else []),
         *(["ReLU on what they add to the residual stream (`residual_relu`)"] if how.get("residual_relu") else []),

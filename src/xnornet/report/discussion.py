@@ -254,7 +254,7 @@ def _network(results: Results, dataset: str) -> Iterator[str]:
         gain = packed.milliseconds_per_image / shared.milliseconds_per_image
         yield claim(
             gain < HARDLY,
-            f"{threads} threads hardly help at this batch: over the fastest engine that runs the float twin in float32 on as many, "
+            f"{threads} threads do not help at this batch: over the fastest engine that runs the float twin in float32 on as many, "
             f"{on_all.contestant}, the gain is {on_all.times_packed:.1f}x{_noisy(shared, on_all)}.",
             f"With {threads} threads the packed network is {gain:.2f}x as fast{_noisy(packed, shared)}, and over the fastest engine in float32, "
             f"{on_all.contestant}, the gain is {on_all.times_packed:.1f}x{_noisy(shared, on_all)}.",
@@ -273,8 +273,9 @@ def _memory(results: Results, dataset: str) -> Iterator[str]:
     rest = rows.packed_bytes.sum() - binary.packed_bytes.sum()
     yield (
         f"{results.title(dataset)}: {memory['binary_share']:.1f} % of the parameters take one bit each. The file is "
-        f"{memory['ratio']:.1f}x smaller rather than 32x, mostly since {rest / 1000:,.1f} of its "
-        f"{memory['packed_bytes'] / 1000:,.1f} kB are what stays float; scales, thresholds and the header take the rest."
+        f"{memory['ratio']:.1f}x smaller rather than 32x: of its {memory['packed_bytes'] / 1000:,.1f} kB, "
+        f"{binary.packed_bytes.sum() / 1000:,.1f} are the binary layers, with their scales and thresholds, {rest / 1000:,.1f} "
+        "what stays float, and the rest the header."
     )
     shortcuts = rows[rows.layer.str.contains("shortcut")].packed_bytes.sum()
     if shortcuts:

@@ -94,16 +94,24 @@ class Results:
         for column in (*columns, *partly):
             if column not in TEXT and not is_numeric_dtype(frame[column]):
                 raise ReportError(f"{path}: column {column} has a cell that is not a number: {AGAIN}")
-        for column in columns:
-            if frame[column].isna().any() or frame[column].isin([math.inf, -math.inf]).any():
+        for column in (*columns, *partly):
+            if frame[column].isin([math.inf, -math.inf]).any() or (column in columns and frame[column].isna().any()):
                 raise ReportError(f"{path}: column {column} has an empty or infinite cell: {AGAIN}")
+        return frame
+
+    def one_each(self, path: str, columns: Sequence[str], key: Sequence[str]) -> pd.DataFrame:
+        """The same of a table with one row for each value of the columns `key`."""
+        frame = self.csv(path, columns)
+        if (twice := frame.duplicated(list(key))).any():
+            which = ", ".join(f"{name} {frame[twice].iloc[0][name]}" for name in key)
+            raise ReportError(f"{path} has two rows of {which}: {AGAIN}")
         return frame
 
     def check_twins(self) -> None:
         """ReportError if a data set's networks are not twins: one was trained later, with something else."""
         for dataset in self.datasets:
             ours, theirs = (self.settings(dataset, variant) for variant in VARIANTS)
-            for section in ("model", "data", "split", "training", "runtime"):
+            for section in ("images", "model", "data", "split", "training", "runtime"):
                 for name in sorted(ours[section].keys() | theirs[section].keys()):
                     values = [settings[section].get(name) for settings in (ours, theirs)]
                     if values[0] != values[1]:
@@ -111,6 +119,12 @@ class Results:
                             f"{dataset}: {section}.{name} of the float network is {values[0]}, of the XNOR network "
                             f"{values[1]}: train both alike (params.yaml: variants) before they are compared"
                         )
+            tested = [self.predictions(dataset, variant).actual for variant in VARIANTS]
+            if not tested[0].equals(tested[1]):
+                raise ReportError(
+                    f"plots/predictions/{dataset}-float.csv and -xnor.csv are not of the same test images: train both "
+                    "anew"
+                )
 
     def title(self, dataset: str) -> str:
         """Data set and network, as people write them."""
@@ -118,13 +132,14 @@ class Results:
         return f"{NAMES.get(dataset, dataset)}, {NAMES[model]}"
 
     def data(self, dataset: str) -> dict[str, Any]:
-        """Source, encoding and counts of a data set."""
-        numbers, wanted = ("train_images", "test_images", "classes"), ("source", "encoding", "shape")
-        return self.json(f"metrics/data/{dataset}.json", dataset, "data", wanted=wanted, numbers=numbers)
+        """Shape of a data set's images, and counts."""
+        numbers = ("train_images", "test_images", "classes")
+        return self.json(f"metrics/data/{dataset}.json", dataset, "data", wanted=("shape",), numbers=numbers)
 
     def lossy(self, dataset: str) -> str:
-        """Through which lossy format the images went; empty if they are the original pixels."""
-        return {"original": "", "jpeg": "lossy JPEG"}.get(self.data(dataset)["encoding"], "a lossy format")
+        """Through which lossy format the images went that it learned; empty if they are the original pixels."""
+        encoding = self.settings(dataset, "xnor")["images"]["encoding"]
+        return {"original": "", "jpeg": "lossy JPEG"}.get(encoding, "a lossy format")
 
     def trained(self, dataset: str, variant: str) -> dict[str, Any]:
         """Accuracies and sizes of one network."""
@@ -140,7 +155,7 @@ class Results:
     def by_seed(self, dataset: str, variant: str) -> pd.DataFrame:
         """Test and validation accuracy of each seed's network."""
         columns = ["seed", "test_accuracy", "validation_accuracy"]
-        return self.csv(f"plots/seeds/{dataset}-{variant}.csv", columns).set_index("seed")
+        return self.one_each(f"plots/seeds/{dataset}-{variant}.csv", columns, ["seed"]).set_index("seed")
 
     def right(self, dataset: str, variant: str) -> NDArray[np.bool_]:
         """Which test images the network of the first seed gets right."""
@@ -177,13 +192,12 @@ class Results:
 
     def study_rows(self, dataset: str) -> pd.DataFrame:
         """The study's trainings, one a row."""
-        return self.csv(
-            f"plots/study/{dataset}.csv",
-            [
-                *("arm", "against", "seed", "validation_accuracy", "train_loss", "signs_changed"),
-                *("epochs", "image_size", "width"),
-            ],
-        )
+        path = f"plots/study/{dataset}.csv"
+        columns = ["arm", "against", "seed", "validation_accuracy", "train_loss", "signs_changed"]
+        rows = self.one_each(path, [*columns, "epochs", "image_size", "width"], ["arm", "seed"])
+        if other := set(rows.arm) ^ self.study(dataset).keys():
+            raise ReportError(f"{path} and metrics/study/{dataset}.json have not the same arms ({min(other)}): {AGAIN}")
+        return rows
 
     def compared_with(self, dataset: str) -> dict[str, str]:
         """The arm that each arm of the study is compared with, the first with itself."""
@@ -191,14 +205,18 @@ class Results:
         return dict(zip(rows.arm, rows.against, strict=True))
 
     def settings(self, dataset: str, variant: str) -> dict[str, Any]:
-        """The parameters that one network was trained with."""
+        """The images and the parameters that one network was trained with."""
         path = f"metrics/settings/{dataset}-{variant}.json"
+        self.json(path, "images", wanted=("source", "encoding", "md5"))
         self.json(path, "model", wanted=("name",))
         self.json(path, "training", wanted=("augment",))
         of_xnor = ("gradient",) if variant == "xnor" else ()
         self.json(path, "optimization", wanted=(*OPTIMIZATION, *of_xnor), numbers=OPTIMIZATION_NUMBERS)
         self.json(path, "split", numbers=("validation",))
-        return self.json(path, wanted=("data", "runtime"))
+        for section in ("data", "runtime"):
+            if not isinstance(self.json(path, section), dict):
+                raise ReportError(f"{path}: {section} is no object: {AGAIN}")
+        return self.json(path)
 
     def packed(self, dataset: str) -> dict[str, Any]:
         """Agreement of packed network and torch."""

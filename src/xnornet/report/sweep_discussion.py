@@ -24,7 +24,7 @@ def laws(results: Results) -> Iterator[str]:
     how = claim(
         results.counts_in_groups(),
         "it counts word by word; where a pixel's words, of 32 channels, are a multiple of four, the engine counts them in "
-        "groups, with up to an eighth fewer instructions, and can pass this peak",
+        "groups, with up to an eighth fewer instructions, and can pass this peak, and the law below, by up to a seventh",
         "it counts as the engine does on this CPU",
     )
     yield (
@@ -67,7 +67,8 @@ def speedup(results: Results) -> Iterator[str]:
         f"But {100 * padded:.0f} % of the products of that layer lie in the padding. The engine leaves out most of these, "
         f"torch a part: product for product, it is {top.speedup_torch * (1 - padded):.1f}x or more.",
     )
-    rates = filters.macs / filters.kernel_seconds / 1e9 / results.peaks("filter_size")["peak_popcount_gmacs"]
+    kernel = filters[["kernel_seconds", "ours_seconds"]].min(axis=1)  # the whole call cannot be shorter but by scatter
+    rates = filters.macs / kernel / 1e9 / results.peaks("filter_size")["peak_popcount_gmacs"]
     places = dict.fromkeys([rates.idxmax(), filters.value.idxmax()])  # once, where they are one
     reached = [f"{100 * rates[worst.name]:.0f} % of the popcount peak there"]
     reached += [f"{100 * rates[place]:.0f} % at {filters.value[place]}x{filters.value[place]}" for place in places]
@@ -98,8 +99,8 @@ def _papers_layer(results: Results) -> Iterator[str]:
     yield (
         f"The paper's layer (256 channels, 14x14, 3x3) is {between(low, high)} faster than torch float32, packing "
         f"included{several}; the paper's law promises {first.law_paper:.1f}x, this machine's {first.law_machine:.1f}x. "
-        f"Over the plain loop it is {between(points.speedup_loop.min(), points.speedup_loop.max())} faster; the paper's abstract has "
-        "58x, and does not say over which float code."
+        f"Over the plain loop it is {between(points.speedup_loop.min(), points.speedup_loop.max())} faster; the paper has 58x by its "
+        "own code, memory allocation and access left out, and does not say over which float code."
     )
     counted = 1 - padding_share(sweeps[axis])[first.name]
     ours, by_torch = (shares[first.name] for shares in _peak_shares(results, axis))
@@ -150,7 +151,8 @@ def few_channels(results: Results) -> Iterator[str]:
     if len(shared) > 1:
         spread = shared.kernel_seconds.max() / shared.kernel_seconds.min()
         yield claim(
-            spread < HARDLY and not results.looks_up(),  # which goes by bytes
+            spread < HARDLY < shared.torch_seconds.iloc[-1] / shared.torch_seconds.iloc[0]
+            and not results.looks_up(),  # which goes by bytes
             f"Words of {word} channels are counted; where there are fewer, the columns of a filter share words, so that a 3x3 "
             f"filter reads 3 words up to {word // 3} channels, 6 up to {2 * word // 3}, and 9 up to {word}. Hence from {shared.value.min()} to "
             f"{shared.value.max()} channels the kernel's time hardly changes, while the float convolution's falls with "

@@ -45,7 +45,7 @@ def accuracy(results: Results) -> pd.DataFrame:
                     "first seed": f"{metrics['test_accuracy']:.2f} %",
                     "validation accuracy": f"{metrics['validation_accuracy']:.2f} %",
                     "epochs": str(metrics["epochs"]),
-                    "images": results.data(dataset)["source"],
+                    "images": results.settings(dataset, variant)["images"]["source"],
                 }
             )
     return pd.DataFrame(rows)
