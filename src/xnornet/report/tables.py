@@ -221,6 +221,7 @@ def settings(results: Results) -> pd.DataFrame:
     order = list(dict.fromkeys(name.partition(".")[0] for name in names))
     names.sort(key=lambda name: order.index(name.partition(".")[0]))
     frame = pd.DataFrame(columns, names).fillna("")
+    frame.loc["images.md5"] = frame.loc["images.md5"].str[:8]  # enough to tell two apart
     return frame.rename_axis("parameter").reset_index()
 
 
