@@ -175,7 +175,7 @@ def test_verify_leaves_out_what_is_not_in_this_pipeline(built: Path, tmp_path: P
     lock = other / "dvc.lock"
     for stray in ("old@digits", "train@digits-other"):
         text = lock.read_text()
-        lock.write_text(text + f"  {stray}:\n    cmd: true\n")
+        lock.write_text(text + f"  {stray}:\n    cmd: python\n")
         assert f"{stray}: in dvc.lock, but not in dvc.yaml" in run(other, sys.executable, "scripts/verify.py", status=1)
         lock.write_text(text)
     assert "since params.yaml has other `datasets` or `variants`: README.md, " in said and "train@shapes-xnor" in said
