@@ -65,6 +65,15 @@ def test_one_image_is_enough_to_disagree(model: torch.nn.Module, monkeypatch: py
         agreement(model, off_by(pack(model), 1), IMAGES, LABELS)
 
 
+def test_networks_of_one_class_agree_by_their_logits() -> None:
+    logits = np.array([[0.5], [2.0], [-1.0]], np.float32)
+    assert under_test._wrong(logits, logits + np.array([[0], [0.5], [1e-5]], np.float32)).tolist() == [
+        False,
+        True,
+        False,
+    ]
+
+
 def test_torch_in_its_other_memory_format_counts_too(model: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
     """What torch says of images laid out channels last is made wrong for two of them: the other format is asked."""
     asked = []

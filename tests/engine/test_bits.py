@@ -28,3 +28,10 @@ def test_dot_is_n_minus_2_popcount_of_xor_with_tails_that_cancel(channels):
 def test_unpack_inverts_pack():
     truths = np.random.default_rng(0).random((3, 5, 77)) < 0.5
     assert np.array_equal(bits.unpack_bits(bits.pack_bits(truths), 77), truths)
+
+
+@pytest.mark.parametrize("at_a_time", [1, 200, 1 << 20])
+def test_rows_become_words_block_by_block(at_a_time, monkeypatch):
+    monkeypatch.setattr(bits, "UNPACKED", at_a_time)
+    truths = np.random.default_rng(0).random((7, 2, 3, 21)) < 0.5
+    assert np.array_equal(bits.unpack_rows(bits.pack_rows(truths), (2, 3, 21)), bits.pack_bits(truths))

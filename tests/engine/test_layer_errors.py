@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.engine.layers import given_layer, images
-from xnornet.engine import PackedConv2d, PackedImages, PackedLinear
+from xnornet.engine import PackedChain, PackedConv2d, PackedImages, PackedLinear
 
 GOOD = images(1, 4, 4, 20)
 
@@ -38,6 +38,9 @@ def test_wrong_input_is_named(x, words):
         ({"stride": 2**63}, "stride must be at most 8192, not 9223372036854775808"),
         ({"padding": 10**6}, "padding must be at most 8192"),
         ({"scale": np.ones(16) * 1j}, "scale must be real numbers: they are complex"),
+        ({"scale": ["1"] * 16}, "scale must be real numbers: they are <U1"),
+        ({"scale": [10**400] * 16}, "scale must be real numbers: int too large"),
+        ({"scale": [1e300] * 16}, "scale must be finite"),
         ({"scale": np.ones(3)}, r"scale must have the shape \(16,\).*\(3,\)"),
         ({"bias": np.full(16, np.nan)}, "bias must be finite"),
     ],
@@ -45,6 +48,27 @@ def test_wrong_input_is_named(x, words):
 def test_wrong_options_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         given_layer(**options)
+
+
+@pytest.mark.parametrize("name", ["in_channels", "out_channels", "window", "scale", "bias"])
+def test_what_programs_have_in_them_cannot_be_set(name):
+    layer = given_layer()[1]
+    with pytest.raises(AttributeError):
+        setattr(layer, name, 1)
+
+
+def test_words_reshaped_in_place_are_refused():
+    layer = given_layer(16, 640)[1]
+    packed = layer.pack(images(1, 4, 4, 640))
+    packed.words.shape = (1, 10, 16, 1)
+    with pytest.raises(ValueError, match="words of 640 channels must be 10 a pixel"):
+        layer.run_packed(packed)
+
+
+def test_a_chain_s_layers_must_fit():
+    one, other = (given_layer(16, depth)[1].then_sign(np.zeros(16, int)) for depth in (20, 640))
+    with pytest.raises(ValueError, match="16 channels and padding 0, not 640 and 0"):
+        PackedChain([*one.fused, *other.fused])
 
 
 def test_wrong_weights_are_named():

@@ -295,6 +295,29 @@ def test_threads_after_a_fork(count):
     assert os.waitpid(child, 0)[1] == 0
 
 
+def test_a_thread_that_outlives_the_main_one_may_share_a_batch():
+    """Pools take no more work once the main thread has ended."""
+    code = """
+import threading
+import numpy as np
+from xnornet.engine import PackedConv2d
+layer, x = PackedConv2d(np.ones((256, 256, 3, 3), np.float32), padding=1), np.ones((16, 28, 28, 256), np.float32)
+def serve():
+    threading.main_thread().join()
+    print((layer(x, threads=2) == layer(x)).all())
+threading.Thread(target=serve).start()
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["True"], done.stderr
+
+
+def test_padding_larger_than_a_small_image_is_passed_image_by_image():
+    layer = PackedConv2d(np.ones((1, 1, 3, 3), np.float32), stride=3000, padding=1500)
+    x = np.ones((1, 2, 2, 1), np.float32)
+    assert layer(x).shape == (1, 1, 1, 1) and layer._new_program(Shape(2, 2, 1), (1, 1, 1)).batch == 1
+    assert layer.then_sign([0])(layer.pack(x)).signs().shape == (1, 1, 1, 1)
+
+
 def test_images_beyond_the_tables_are_refused():
     with pytest.raises(ValueError, match="2 GiB"):
         Window(3, 3, stride=4096).pixel_offsets((5, 5), 0, 8 * 131072, 8, 1)

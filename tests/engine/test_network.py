@@ -1,13 +1,17 @@
 """Packed networks: the program against NumPy, node by node, and what a graph must not say."""
 
+import os
+import signal
 from dataclasses import replace
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.engine import networks
-from xnornet.engine import FormatError, Graph, Node, PackedNetwork
+from xnornet.engine import FormatError, Graph, Node, PackedNetwork, bits, network
+from xnornet.engine.builder import build_program
 from xnornet.engine.geometry import Shape
 
 
@@ -125,11 +129,77 @@ def test_graphs_that_contradict_themselves_are_refused(nodes, words):
 def test_graphs_that_would_take_all_memory_or_time_are_refused():
     with pytest.raises(FormatError, match="bytes"):
         Graph(Shape(8192, 8192, 3), networks.RESIDUAL, "y")
-    with pytest.raises(FormatError, match="sides"):
+    with pytest.raises(FormatError, match="image must be an integer from 1 to 8192"):
         Graph(Shape(1 << 20, 1, 3), networks.RESIDUAL, "y")
     pooling = Node(op="pool_floats", name="p", input="s", output="q", kernel=(1000, 1000))
     with pytest.raises(FormatError, match="products"):
         Graph(Shape(2000, 2000, 1), (*edited(1, channels=1)[:2], pooling), "q")
+
+
+@pytest.mark.parametrize("image", [Shape(np.int16(9), 8, 3), Shape(9.0, 8, 3), Shape(9, True, 3), (9, 8, 3), None])
+def test_an_image_s_sides_are_python_s_integers(image):
+    """NumPy's would overflow where bytes are counted, and buffers be too small."""
+    with pytest.raises(FormatError, match="image must be"):
+        Graph(image, networks.RESIDUAL, "y")
+
+
+def test_many_pixels_are_averaged_exactly():
+    nodes = (
+        Node(op="normalize", name="in", input="image", output="x"),
+        Node(op="float_conv", name="stem", input="x", output="s", channels=3),
+        Node(op="average", name="mean", input="s", output="y"),
+    )
+    graph = Graph(Shape(1000, 1000, 1), nodes, "y")
+    ones = {name: np.ones(shape, dtype) for name, (shape, dtype) in graph.tensors.items()}
+    network = PackedNetwork(graph, ones | {"in.mean": np.zeros(1, np.float32), "mean.bias": np.zeros(3, np.float32)})
+    x = images(1, (1000, 1000, 1))
+    np.testing.assert_allclose(network(x), np.full((1, 3), x.mean() / 255), rtol=1e-6)
+
+
+def test_nan_inside_a_network_is_minus_1():
+    """As in torch, where NaN >= 0 is false, however many channels are packed at a time."""
+    for channels in (63, 64, 65):
+        nodes = (
+            Node(op="normalize", name="in", input="image", output="x"),
+            Node(op="float_conv", name="stem", input="x", output="s", channels=channels),
+            Node(op="batch_norm", name="bn", input="s", output="n", bits="b"),
+            Node(op="binary_conv", name="a", input="b", output="y", channels=1),
+        )
+        graph = Graph(Shape(1, 1, 1), nodes, "y")
+        tensors = networks.random_tensors(graph, 0) | {
+            "in.mean": np.zeros(1, np.float32),
+            "in.std": np.full(1, 1e-3, np.float32),
+            "stem.weight": np.full((channels, 1, 1, 1), 3e38, np.float32),  # times 1000: infinite
+            "bn.scale": np.zeros(channels, np.float32),
+            "a.weight": bits.pack_rows(np.ones((1, channels), bool)),
+            "a.scale": np.ones(1, np.float32),
+        }
+        assert PackedNetwork(graph, tensors)(np.full((1, 1, 1, 1), 255, np.uint8)) == -channels
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_fork_while_another_network_is_built(monkeypatch):
+    first, second, x = networks.build(seed=1), networks.build(seed=2), images(1)
+    second_again = networks.build(seed=2)
+    wanted, began, go = second_again(x), Event(), Event()
+
+    def slow(*arguments):
+        began.set()
+        go.wait(60)
+        return build_program(*arguments)
+
+    monkeypatch.setattr(network, "build_program", slow)
+    builder = Thread(target=first, args=(x,))
+    builder.start()
+    began.wait(60)
+    monkeypatch.undo()
+    child = os.fork()
+    if not child:
+        signal.alarm(30)
+        os._exit(not np.array_equal(second(x), wanted))
+    assert os.waitpid(child, 0)[1] == 0
+    go.set()
+    builder.join()
 
 
 def test_bits_cannot_be_made_from_the_logits():
@@ -201,6 +271,7 @@ def test_tensors_must_be_those_of_the_graph():
     refuse("unknown.*a.other", a_other=np.zeros(1))
     refuse("a.threshold must be int32", a_threshold=np.zeros(37, np.float32))
     refuse("b.scale must be", b_scale=np.zeros(19, np.float32))
+    refuse("a.threshold must be int32.*list", a_threshold=[0] * 37)
     refuse("NaN", b_scale=np.full(20, np.nan, np.float32))
     refuse("NaN", b_threshold=np.full(20, np.nan, np.float32))
     refuse("std must be positive", in_std=np.zeros(3, np.float32))

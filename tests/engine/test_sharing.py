@@ -109,6 +109,20 @@ def test_callers_that_ask_at_a_time_get_one_team(monkeypatch):
     assert (made, len(teams)) == ([2], 1)
 
 
+def test_a_team_makes_do_with_the_threads_that_start(monkeypatch):
+    started = []
+
+    class Limited(sharing.Thread):
+        def start(self):
+            if started:
+                raise RuntimeError("can't start new thread")
+            started.append(self.name)
+
+    monkeypatch.setattr(sharing, "Thread", Limited)
+    assert Team(3, run)._busy.acquire(blocking=False)
+    assert started == ["xnornet-helper-0"]
+
+
 def test_little_work_is_not_shared(network, monkeypatch):
     monkeypatch.setattr("xnornet.engine.program.LEAST_WORK", network._program.work + 1)
     monkeypatch.setattr(Team, "__call__", None)  # would fail

@@ -26,10 +26,11 @@ def channel_floats(name: str, value: ArrayLike, channels: int) -> Floats:
     """float32 (channels,), finite: a copy that nobody can write to, since programs have its numbers in them."""
     try:
         given = np.asarray(value)
-        if np.iscomplexobj(given):
-            raise TypeError("they are complex")
-        array = np.array(given, np.float32)
-    except (TypeError, ValueError) as error:
+        if given.dtype.kind not in "biufO":  # O: Python's own, such as integers beyond 64 bits
+            raise TypeError(f"they are {given.dtype}")
+        with np.errstate(over="ignore"):
+            array = np.array(given, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"{name} must be real numbers: {error}") from None
     if array.shape != (channels,):
         raise ValueError(f"{name} must have the shape ({channels},), one a channel, not {array.shape}")

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 WORD = 64
 
+UNPACKED = 1 << 24
+"""Bits that are a byte each for a while, where rows of the file become words."""
+
 BIT_ORDER = "1 is +1, channel 0 in the least significant bit, little-endian words of 64 channels"
 
 Words = NDArray[np.uint64]
@@ -57,7 +60,10 @@ def unpack_rows(rows: Bytes, shape: tuple[int, int, int]) -> Words:
     """Rows of the file as packed words (O, kh, kw, ceil(C / 64)); shape: (kh, kw, C)."""
     if shape[2] % WORD == 0:
         return np.ascontiguousarray(rows).view(np.uint64).reshape(rows.shape[0], *shape[:2], -1)
-    return pack_bits(unpack_row(rows, int(np.prod(shape))).reshape(-1, *shape))
+    count = int(np.prod(shape))
+    some = max(1, UNPACKED // count)
+    blocks = [rows[first : first + some] for first in range(0, len(rows), some)]
+    return np.concatenate([pack_bits(unpack_row(block, count).reshape(-1, *shape)) for block in blocks])
 
 
 def pack_row(values: np.ndarray) -> Bytes:

@@ -1,5 +1,6 @@
 """Binary layers in one call, each fused with the sign that follows it: bits in, bits out."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
@@ -39,9 +40,17 @@ class PackedChain:
     `PackedConv2d.then_sign` makes one of a single layer, `then` joins two.
     """
 
-    def __init__(self, fused: list[Fused]) -> None:
-        self.fused = fused
+    def __init__(self, fused: Sequence[Fused]) -> None:
+        self.fused = tuple(fused)
         self._programs = Programs()
+        for one, following in pairwise(self.fused):
+            made = one.weights.channels, one.epilogue.bits_padding
+            taken = following.weights.depth, following.window.padding
+            if made != taken:
+                raise ValueError(
+                    f"the next layer must take what this one makes, {made[0]} channels and padding {made[1]}, not "
+                    f"{taken[0]} and {taken[1]}"
+                )
 
     def __repr__(self) -> str:
         layers = ", ".join(f"{one.weights.depth} -> {one.weights.channels}" for one in self.fused)
@@ -51,14 +60,6 @@ class PackedChain:
         """Both, one after the other. ValueError if the other takes images of other channels or padding."""
         if not isinstance(other, PackedChain):
             raise ValueError(f"the next must be what `then_sign` of a layer returns, not {type(other).__name__}")
-        last, following = self.fused[-1], other.fused[0]
-        made = last.weights.channels, last.epilogue.bits_padding
-        taken = following.weights.depth, following.window.padding
-        if made != taken:
-            raise ValueError(
-                f"the next layer must take what this one makes, {made[0]} channels and padding {made[1]}, not "
-                f"{taken[0]} and {taken[1]}"
-            )
         return PackedChain(self.fused + other.fused)
 
     def __call__(self, packed: PackedImages, threads: int = 1, out: PackedImages | None = None) -> PackedImages:
@@ -87,7 +88,8 @@ class PackedChain:
             shape.padded(one.epilogue.bits_padding) for shape, one in zip(shapes[1:], self.fused, strict=True)
         ]
         result = last.height, last.width, bits.word_count(last.depth)
-        most = max(shapes[0].float_bytes, *(shape.packed_bytes for shape in [*between, last]))
+        first = shapes[0].padded(self.fused[0].window.padding)
+        most = max(shapes[0].float_bytes, *(shape.packed_bytes for shape in [first, *between, last]))
         program = Program(pass_images(max(shape.pixels for shape in shapes[1:]), most), result)
         buffers = [None, *(Buffer(shape.packed_bytes * program.batch) for shape in between), None]
         for one, shape, (source, target) in zip(self.fused, shapes[:-1], pairwise(buffers), strict=True):

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xnornet.engine import nodes as limits
+from xnornet.engine.arguments import array_kind
 from xnornet.engine.geometry import Shape
 from xnornet.engine.nodes import (
     IMAGE,
@@ -71,12 +72,11 @@ class _Checker:
         self.tensors: dict[str, TensorSpec] = {}
         self.makers: dict[str, str] = {}
         self.names: set[str] = set()
-        self.logits = graph.logits
+        self.logits = name_of("logits", graph.logits)
         self.total = self.work = self.folded = 0
-        if not all(
-            1 <= side <= limits.LIMIT_SIDE for side in (graph.image.height, graph.image.width, graph.image.depth)
-        ):
-            raise FormatError(f"images must have sides from 1 to {limits.LIMIT_SIDE}, not {graph.image}")
+        if not isinstance(graph.image, Shape):
+            raise FormatError(f"image must be a Shape, not {graph.image!r:.100}")
+        json_sizes("image", [graph.image.height, graph.image.width, graph.image.depth], 3)
         if not 0 < len(graph.nodes) <= limits.LIMIT_NODES:
             raise FormatError(f"a network has 1 to {limits.LIMIT_NODES} nodes, not {len(graph.nodes)}")
         self.define(IMAGE, "uint8", graph.image, "")
@@ -250,8 +250,8 @@ def check_tensors(specs: Mapping[str, TensorSpec], tensors: Mapping[str, np.ndar
         raise FormatError(f"tensors do not fit the network: missing {missing[:5]}, unknown {unknown[:5]}")
     for name, (shape, dtype) in specs.items():
         tensor = tensors[name]
-        if tensor.shape != shape or tensor.dtype != dtype:
-            raise FormatError(f"{name} must be {dtype} {shape}, not {tensor.dtype} {tensor.shape}")
+        if not isinstance(tensor, np.ndarray) or tensor.shape != shape or tensor.dtype != dtype:
+            raise FormatError(f"{name} must be {dtype} {shape}, not {array_kind(tensor)}")
         if dtype == np.float32:
             finite = np.isfinite(tensor)
             if name.endswith(".threshold"):  # -inf and inf stand for always and never

@@ -79,6 +79,8 @@ def packed_words(packed: PackedImages, channels: int, padding: int) -> NDArray[n
             f"packed images must have {channels} channels and padding {padding}, not {packed.channels} and "
             f"{packed.padding}"
         )
+    if packed.words.shape[3:] != (bits.word_count(channels),):  # reshaped in place since they were checked
+        raise ValueError(f"packed words of {channels} channels must be {bits.word_count(channels)} a pixel")
     if not packed.words.flags.c_contiguous:
         raise ValueError("packed words must be contiguous")
     if not packed.is_clean():

@@ -10,6 +10,9 @@ from numba import njit
 from xnornet.engine.arrays import bytes_, floats, integers, words
 from xnornet.engine.signs import pack16, pack_words
 
+ADDED = 64
+"""Pixels whose values `average` adds up in float32."""
+
 
 @njit
 def _rows(op, height, first, last):  # type: ignore[no-untyped-def]
@@ -230,15 +233,23 @@ def input_scale(op, source, target, images):  # type: ignore[no-untyped-def]
 
 @njit
 def average(op, source, target, images):  # type: ignore[no-untyped-def]
-    """Mean over the pixels of max(scale x + bias, 0): BatchNorm, ReLU and global average pooling."""
+    """Mean over the pixels of max(scale x + bias, 0): BatchNorm, ReLU and global average pooling.
+
+    Sums of `ADDED` pixels are added up in float64: float32 would no longer notice a pixel among millions.
+    """
     depth = op.depth
     scale, bias = floats(op.scale, depth), floats(op.bias, depth)
+    sums = np.empty(depth, np.float64)
     for image in range(images):
         x = floats(source + image * op.source_bytes, op.count * depth)
         out = floats(target + image * op.target_bytes, depth)
-        out[:] = 0
-        for pixel in range(op.count):
+        sums[:] = 0
+        for first in range(0, op.count, ADDED):
+            out[:] = 0
+            for pixel in range(first, min(first + ADDED, op.count)):
+                for channel in range(depth):
+                    out[channel] += max(x[pixel * depth + channel] * scale[channel] + bias[channel], np.float32(0))
             for channel in range(depth):
-                out[channel] += max(x[pixel * depth + channel] * scale[channel] + bias[channel], np.float32(0))
+                sums[channel] += out[channel]
         for channel in range(depth):
-            out[channel] /= np.float32(op.count)
+            out[channel] = sums[channel] / op.count

@@ -52,9 +52,9 @@ class PackedConv2d:
             raise ValueError(
                 f"weight has {array[0].size} products an output; float32 counts exactly below {MOST_PRODUCTS}"
             )
-        self.out_channels, self.in_channels, height, width = array.shape
+        self._out_channels, self._in_channels, height, width = array.shape
         stride, padding = integer("stride", stride, 1, LIMIT_SIDE), integer("padding", padding, 0, LIMIT_SIDE)
-        self.window = Window(height, width, stride, padding)
+        self._window = Window(height, width, stride, padding)
         alpha = np.abs(array).mean(axis=(1, 2, 3), dtype=np.float64) if scale is None else scale
         self._scale = channel_floats("scale", alpha, self.out_channels)
         self._bias = None if bias is None else channel_floats("bias", bias, self.out_channels)
@@ -76,8 +76,21 @@ class PackedConv2d:
         )
 
     @property
+    def in_channels(self) -> int:
+        """C. Read-only, as all of these are: a layer's programs have them in them."""
+        return self._in_channels
+
+    @property
+    def out_channels(self) -> int:
+        return self._out_channels
+
+    @property
+    def window(self) -> Window:
+        return self._window
+
+    @property
     def scale(self) -> Floats:
-        """(O,), read-only, as the bias is: a layer's programs have them in them."""
+        """(O,), read-only, as the bias is."""
         return self._scale
 
     @property
@@ -109,7 +122,7 @@ class PackedConv2d:
         words = np.zeros((len(x), *program.result), np.uint64)
         if program(x, words, threads):
             raise ValueError("x holds NaN, which has no sign")
-        return PackedImages.made(words, self.in_channels, self.window.padding)
+        return PackedImages.made(words, self._in_channels, self._window.padding)
 
     def run_packed(self, packed: PackedImages, threads: int = 1) -> Floats:
         """What a call makes of the images that `pack` packed: float32 (N, H', W', O).
@@ -117,7 +130,7 @@ class PackedConv2d:
         ValueError for images of other channels, padding or size than the layer takes, and for words that are not
         contiguous, or not zero where they must be.
         """
-        words, threads = packed_words(packed, self.in_channels, self.window.padding), thread_count(threads)
+        words, threads = packed_words(packed, self._in_channels, self._window.padding), thread_count(threads)
         program = self._programs.get(("packed", words.shape[1:])) or self._make_packed(packed)
         y = np.empty((len(words), *program.result), np.float32)
         program(words, y, threads)
@@ -145,7 +158,8 @@ class PackedConv2d:
 
     def _new_program(self, shape: Shape, result: tuple[int, ...]) -> Program:
         height, width = self.window.output(shape.height, shape.width)
-        return Program(pass_images(height * width, shape.float_bytes), result)
+        most = max(shape.float_bytes, shape.padded(self.window.padding).packed_bytes)
+        return Program(pass_images(height * width, most), result)
 
     def _make_float(self, kind: str, size: tuple[int, ...]) -> Program:
         shape = Shape(*size)
@@ -181,8 +195,8 @@ class PackedConv2d:
         """x, checked and contiguous."""
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
             raise ValueError(f"x must be a float32 array, not {array_kind(x)}")
-        if x.ndim != 4 or x.shape[3] != self.in_channels:
-            raise ValueError(f"x must have the shape (N, H, W, {self.in_channels}), channels last, not {x.shape}")
+        if x.ndim != 4 or x.shape[3] != self._in_channels:
+            raise ValueError(f"x must have the shape (N, H, W, {self._in_channels}), channels last, not {x.shape}")
         if x.size == 0 and 0 in x.shape[1:]:  # the size first: a call of some microseconds notices a look at the shape
             raise ValueError(f"images must have pixels, but x has the shape {x.shape}")
         return np.ascontiguousarray(x)

@@ -1,7 +1,6 @@
 """A whole network on packed words: one program of fused operations on buffers that are allocated once."""
 
 from collections.abc import Mapping
-from functools import cached_property
 from os import PathLike
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +30,7 @@ class PackedNetwork:
         self.tensors = MappingProxyType({name: _frozen(tensor) for name, tensor in tensors.items()})
         self.about = file.plain(about or {})
         self._check_bits()
+        self._built: Program | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy, and what another process unpickles, is built anew: a program holds addresses of its own memory."""
@@ -128,9 +128,13 @@ class PackedNetwork:
             if node.op == "normalize" and not (self.tensors[f"{node.name}.std"] > 0).all():
                 raise FormatError(f"{node.name}.std must be positive")
 
-    @cached_property
+    @property
     def _program(self) -> Program:
-        return build_program(self.graph, self.tensors)
+        # Not a cached_property: up to Python 3.11 these share a lock, which a fork would find held. Threads that make
+        # the first call at a time each build one.
+        if self._built is None:
+            self._built = build_program(self.graph, self.tensors)
+        return self._built
 
 
 def _frozen(tensor: np.ndarray) -> np.ndarray:

@@ -1,9 +1,7 @@
 """Programs: steps with named buffers, made into records that the interpreter runs."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import pairwise
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -65,6 +63,8 @@ class Program:
     steps: list[dict[str, Value]] = field(default_factory=list)
     work: int = 0
     """Of packing and convolutions, for an image: binary products, or as many as take as long."""
+    most_units: int = 1
+    """Threads for which an operation has work."""
     scratch: Buffer = field(default_factory=lambda: Buffer(0))
     """For what a step makes and only the next one reads."""
     _free: list["_Arena"] = field(default_factory=list)
@@ -72,11 +72,7 @@ class Program:
     def add(self, kind: Kind, *, units: int, **fields: Value) -> None:
         """Append an operation of so many units, see `sharing`; the fields that it does not name are 0."""
         self.steps.append({"kind": int(kind), "units": units, **fields})
-
-    @cached_property
-    def most_units(self) -> int:
-        """Threads for which an operation has work."""
-        return max(step["units"] for step in self.steps)  # type: ignore[type-var, return-value]
+        self.most_units = max(self.most_units, units)
 
     def __call__(self, x: np.ndarray, y: np.ndarray, threads: int = 1) -> bool:
         """Run over the images of the contiguous `x` into the contiguous `y`. True if a packed float was NaN.
@@ -103,10 +99,15 @@ class Program:
         jobs = [
             (x_address + first * x_size, y_address + first * y_size, last - first) for first, last in pairwise(edges)
         ]
-        # Jobs hold the arrays: where Ctrl-C ends this call, those of the pool still read and write them.
-        others = [pool(CORES - 1).submit(self._run, *job, (x, y)) for job in jobs[1:]]
-        nan = self._run(*jobs[0])
-        return any([nan, *(other.result() for other in others)])
+        own, others = jobs[:1], []
+        for job in jobs[1:]:
+            try:
+                # Jobs hold the arrays: where Ctrl-C ends this call, those of the pool still read and write them.
+                others.append(pool(CORES - 1).submit(self._run, *job, (x, y)))
+            except RuntimeError:  # the process is ending: pools take no more
+                own.append(job)
+        nan = [self._run(*job) for job in own]
+        return any([*nan, *(other.result() for other in others)])
 
     def _run(self, x: int, y: int, images: int, _held: object = None) -> bool:
         arena = self._arena()
@@ -163,7 +164,6 @@ class Programs:
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, tuple[int, ...]], Program] = {}
-        self._lock = Lock()
         self.get = self._made.get
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -171,10 +171,10 @@ class Programs:
 
     def keep(self, key: tuple[str, tuple[int, ...]], program: Program) -> Program:
         """Remember and return it; the oldest is forgotten where there are too many."""
-        with self._lock:
-            while len(self._made) >= KEPT_PROGRAMS:
-                del self._made[next(iter(self._made))]
-            self._made[key] = program
+        # Each of these is atomic. A lock might be held in another thread when the process forks.
+        for oldest in list(self._made)[: 1 - KEPT_PROGRAMS]:
+            self._made.pop(oldest, None)
+        self._made[key] = program
         return program
 
 

@@ -187,7 +187,10 @@ class Team:
         self._bell = Semaphore(0)
         self._asleep: list[None] = []  # one for each; append and pop are atomic, as += of a number is not
         for number in range(helpers):
-            Thread(target=self._help, name=f"xnornet-helper-{number}", daemon=True).start()
+            try:
+                Thread(target=self._help, name=f"xnornet-helper-{number}", daemon=True).start()
+            except RuntimeError:  # the system allows no more threads: those that there are have to do
+                break
 
     def _help(self) -> None:
         while True:

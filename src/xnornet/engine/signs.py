@@ -35,7 +35,8 @@ def _word(e: Emitter, address: ir.Value) -> tuple[ir.Value, ir.Value]:
 def _word_narrowed(e: Emitter, address: ir.Value) -> tuple[ir.Value, ir.Value]:
     builder = e.ir
     parts = [e.load(e.advance(address, index, 32), vector(f32, 8), 4) for index in range(8)]
-    signs = [builder.sext(builder.fcmp_ordered("<", x, e.zeros(x.type)), vector(i32, 8)) for x in parts]
+    # Unordered: NaN counts as less, so that its bit is 0 as in `_sign_bits`.
+    signs = [builder.sext(builder.fcmp_unordered("<", x, e.zeros(x.type)), vector(i32, 8)) for x in parts]
 
     def half_word(first: int) -> ir.Value:
         """Of four vectors from one on. In each half of a register the first four lanes of all, or the last four."""
