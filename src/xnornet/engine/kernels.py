@@ -241,12 +241,13 @@ def average(op, source, target, images):  # type: ignore[no-untyped-def]
     scale, bias = floats(op.scale, depth), floats(op.bias, depth)
     sums = np.empty(depth, np.float64)
     for image in range(images):
-        x = floats(source + image * op.source_bytes, op.count * depth)
         out = floats(target + image * op.target_bytes, depth)
         sums[:] = 0
         for first in range(0, op.count, ADDED):
+            added = min(ADDED, op.count - first)
+            x = floats(source + image * op.source_bytes + 4 * first * depth, added * depth)
             out[:] = 0
-            for pixel in range(first, min(first + ADDED, op.count)):
+            for pixel in range(added):
                 for channel in range(depth):
                     out[channel] += max(x[pixel * depth + channel] * scale[channel] + bias[channel], np.float32(0))
             for channel in range(depth):
