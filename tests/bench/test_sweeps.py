@@ -1,6 +1,11 @@
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -126,3 +131,17 @@ def test_a_filter_larger_than_the_image_names_axis_and_value(monkeypatch: pytest
 
 def test_more_threads_than_cores_are_left_out() -> None:
     assert list(sweeps._layers("threads", [1, usable_cores() + 1])) == [1]
+
+
+def test_ctrl_c_ends_the_other_process_without_a_word_of_its_own(tmp_path: Path) -> None:
+    """It comes while that one imports, which takes seconds: there, nobody catches it."""
+    slow = "import multiprocessing, time\nif multiprocessing.parent_process():\n    time.sleep(60)\ndef visit(): pass\n"
+    (tmp_path / "slow.py").write_text(slow)
+    code = "import slow; from xnornet.bench import sweeps; sweeps._visit = slow.visit; sweeps._in_fresh_process()"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", code]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(6)
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+    assert said.count("Traceback") == 1 and "SpawnProcess" not in said, said
